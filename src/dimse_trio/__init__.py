@@ -1,0 +1,1 @@
+"""DICOM networking for Trio."""

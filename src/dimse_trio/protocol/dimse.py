@@ -1,0 +1,191 @@
+"""The DIMSE layer of one association, sans I/O, on top of its `UpperLayer` (PS3.7 §6 to §10).
+
+It turns P-DATA indications into messages and fragments of data sets, keeps the table of operations
+that this side has invoked and that the peer has, and hands out Message IDs. A fault in what the
+peer sent becomes an A-P-ABORT here; the driver only ever sees events.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+import attrs
+
+from .errors import AbortReason, LocalProtocolError, RemoteProtocolError
+from .events import (
+    AssociateAccepted,
+    AssociateRequested,
+    DimseEvent,
+    MessageReceived,
+    PDataReceived,
+)
+from .fragments import Assembler, fragment_length, split
+from .messages import CCancelRQ, Message, Request, Response, encode_command
+from .negotiation import Negotiated, outcome
+from .pdus import AssociateAC, AssociateRJ, AssociateRQ
+from .upper_layer import Role, UpperLayer
+
+MAX_MESSAGE_ID = 0xFFFF
+
+
+@attrs.define
+class Invoked:
+    """An operation that this side has requested and that has not had its final response."""
+
+    request: Request
+    context_id: int
+    cancel_sent: bool = False
+
+
+class DimseConnection:
+    """One association's protocol: the upper layer, messages, and the operations under way.
+
+    Args: as of `UpperLayer`.
+    """
+
+    def __init__(self, role: Role, *, max_pdu_length: int) -> None:
+        self.upper_layer = UpperLayer(role, max_pdu_length=max_pdu_length)
+        self.invoked: dict[int, Invoked] = {}
+        self.performing: dict[int, Request] = {}
+        self._assembler = Assembler()
+        self._pdvs: deque[DimseEvent] = deque()
+        self._request: AssociateRQ | None = None
+        self._negotiated: Negotiated | None = None
+        self._last_message_id = 0
+
+    @property
+    def negotiated(self) -> Negotiated:
+        """What was agreed; only after acceptance."""
+        if self._negotiated is None:
+            raise LocalProtocolError("the association has not been accepted")
+        return self._negotiated
+
+    # -- association -----------------------------------------------------------------------------
+
+    def associate(self, request: AssociateRQ) -> None:
+        self.upper_layer.associate(request)
+        self._request = request
+
+    def accept(self, accept: AssociateAC) -> None:
+        assert self._request is not None
+        self.upper_layer.accept(accept)
+        self._negotiated = outcome(self._request, accept, requestor=False)
+
+    def reject(self, reject: AssociateRJ) -> None:
+        self.upper_layer.reject(reject)
+
+    # -- sending ---------------------------------------------------------------------------------
+
+    def next_message_id(self) -> int:
+        """A Message ID from 1 to 65535 that no outstanding operation has (PS3.7 §9.1)."""
+        for _ in range(MAX_MESSAGE_ID):
+            self._last_message_id = self._last_message_id % MAX_MESSAGE_ID + 1
+            if self._last_message_id not in self.invoked:
+                return self._last_message_id
+        raise LocalProtocolError("65535 operations are outstanding")
+
+    def command_pdus(self, context_id: int, message: Message, *, has_data_set: bool) -> bytes:
+        """The P-DATA-TF PDUs of a command set; from here on the operation is outstanding.
+
+        If `has_data_set`, those of the data set must follow before any other message.
+        """
+        match message:
+            case Request():
+                self.invoked[message.message_id] = Invoked(message, context_id)
+            case CCancelRQ():
+                operation = self.invoked.get(message.message_id_being_responded_to)
+                if operation is not None:
+                    operation.cancel_sent = True
+            case Response() if not message.status.is_pending:
+                self.performing.pop(message.message_id_being_responded_to, None)
+            case _:
+                pass
+        command = encode_command(message, has_data_set=has_data_set)
+        header = self.upper_layer.pdata_header
+        return b"".join(
+            header(context_id, len(fragment), is_command=True, is_last=last) + fragment
+            for fragment, last in split(command, self.fragment_length)
+        )
+
+    def data_set_pdus(
+        self, context_id: int, data: bytes | memoryview, *, is_last: bool
+    ) -> Iterator[tuple[bytes, memoryview]]:
+        """Header and fragment of each P-DATA-TF for the next part of a data set.
+
+        A part that is not the last must be a multiple of `fragment_length` long, which is even.
+        """
+        for fragment, last in split(data, self.fragment_length):
+            yield (
+                self.upper_layer.pdata_header(
+                    context_id, len(fragment), is_command=False, is_last=last and is_last
+                ),
+                fragment,
+            )
+
+    @property
+    def fragment_length(self) -> int:
+        """Bytes of a message that go into one P-DATA-TF: even, and as the peer will receive."""
+        return fragment_length(self.negotiated.max_pdu_length)
+
+    # -- receiving -------------------------------------------------------------------------------
+
+    def next_event(self) -> DimseEvent | None:
+        """The next event, or `None`: more bytes are needed."""
+        while not self._pdvs:
+            event = self.upper_layer.next_event()
+            if not isinstance(event, PDataReceived):
+                match event:
+                    case AssociateRequested():
+                        self._request = event.request
+                    case AssociateAccepted():
+                        assert self._request is not None
+                        self._negotiated = outcome(self._request, event.accept, requestor=True)
+                    case _:
+                        pass
+                return event
+            try:
+                self._receive_untrusted(event)
+            except RemoteProtocolError as error:
+                self._pdvs.clear()
+                self.upper_layer.violated(error)
+        return self._pdvs.popleft()
+
+    def _receive_untrusted(self, event: PDataReceived) -> None:
+        if not event.pdvs:
+            self.upper_layer.warnings.append("P-DATA-TF without a PDV")
+        for pdv in event.pdvs:
+            received = self._assembler.feed_untrusted(pdv)
+            if isinstance(received, MessageReceived):
+                self._register_untrusted(received)
+            if received is not None:
+                self._pdvs.append(received)
+
+    def _register_untrusted(self, received: MessageReceived) -> None:
+        """Check a whole command against the association and keep the tables of operations."""
+        if received.context_id not in self.negotiated.accepted:
+            raise RemoteProtocolError(
+                f"{received.message.name} on presentation context {received.context_id},"
+                " which was not accepted",
+                AbortReason.UNEXPECTED_PDU_PARAMETER,
+            )
+        match received.message:
+            case Request() as request:
+                if request.message_id in self.performing:
+                    raise RemoteProtocolError(
+                        f"{request.name} with Message ID {request.message_id},"
+                        " whose operation is still being performed",
+                        AbortReason.UNEXPECTED_PDU_PARAMETER,
+                    )
+                window = self.negotiated.max_performed
+                if window and len(self.performing) >= window:
+                    raise RemoteProtocolError(
+                        f"{request.name} while {len(self.performing)} operations are being"
+                        f" performed; the asynchronous operations window is {window}",
+                        AbortReason.UNEXPECTED_PDU_PARAMETER,
+                    )
+                self.performing[request.message_id] = request
+            case Response() as response if not response.status.is_pending:
+                self.invoked.pop(response.message_id_being_responded_to, None)
+            case _:
+                pass

@@ -1,0 +1,138 @@
+"""DIMSE statuses: integers with a category and a meaning (PS3.7 §C, PS3.4 Annexes B and C).
+
+`Status` is an `int` and no enum, because whole ranges are values: A7xxH, A9xxH, Cxxx.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import ClassVar
+
+
+class StatusCategory(enum.Enum):
+    """The five types of a status (PS3.7 §C.1 to C.5)."""
+
+    SUCCESS = "Success"
+    PENDING = "Pending"
+    CANCEL = "Cancel"
+    WARNING = "Warning"
+    FAILURE = "Failure"
+
+
+class Status(int):
+    """A status code; `repr` and `str` say what it means."""
+
+    SUCCESS: ClassVar[Status]
+    PENDING: ClassVar[Status]
+    PENDING_WARNING: ClassVar[Status]
+    CANCEL: ClassVar[Status]
+    PROCESSING_FAILURE: ClassVar[Status]
+    INVALID_SOP_INSTANCE: ClassVar[Status]
+    SOP_CLASS_NOT_SUPPORTED: ClassVar[Status]
+    NOT_AUTHORIZED: ClassVar[Status]
+    UNRECOGNIZED_OPERATION: ClassVar[Status]
+    OUT_OF_RESOURCES: ClassVar[Status]
+    OUT_OF_RESOURCES_MATCHES: ClassVar[Status]
+    OUT_OF_RESOURCES_SUB_OPERATIONS: ClassVar[Status]
+    MOVE_DESTINATION_UNKNOWN: ClassVar[Status]
+    DATA_SET_MISMATCH: ClassVar[Status]
+    SUB_OPERATIONS_WARNING: ClassVar[Status]
+    CANNOT_UNDERSTAND: ClassVar[Status]
+
+    @property
+    def category(self) -> StatusCategory:
+        """The category by the standard's ranges; a code in none of them is a failure."""
+        if self == 0x0000:
+            return StatusCategory.SUCCESS
+        if self in (0xFF00, 0xFF01):
+            return StatusCategory.PENDING
+        if self == 0xFE00:
+            return StatusCategory.CANCEL
+        if self in (0x0001, 0x0107, 0x0116) or 0xB000 <= self <= 0xBFFF:
+            return StatusCategory.WARNING
+        return StatusCategory.FAILURE
+
+    @property
+    def meaning(self) -> str:
+        """What the standard calls this code."""
+        if (meaning := _MEANINGS.get(int(self))) is not None:
+            return meaning
+        for low, high, meaning in _RANGES:
+            if low <= self <= high:
+                return meaning
+        return self.category.value
+
+    @property
+    def is_pending(self) -> bool:
+        return self.category is StatusCategory.PENDING
+
+    @property
+    def is_failure(self) -> bool:
+        return self.category is StatusCategory.FAILURE
+
+    def __str__(self) -> str:
+        return f"{self.meaning} ({int(self):#06x})"
+
+    def __repr__(self) -> str:
+        return f"<Status {int(self):#06x} {self.meaning}>"
+
+
+_MEANINGS: dict[int, str] = {
+    0x0000: "Success",
+    0x0001: "Requested optional attributes are not supported",
+    0x0105: "No such attribute",
+    0x0106: "Invalid attribute value",
+    0x0107: "Attribute list error",
+    0x0110: "Processing failure",
+    0x0111: "Duplicate SOP instance",
+    0x0112: "No such SOP instance",
+    0x0113: "No such event type",
+    0x0114: "No such argument",
+    0x0115: "Invalid argument value",
+    0x0116: "Attribute value out of range",
+    0x0117: "Invalid SOP instance",
+    0x0118: "No such SOP class",
+    0x0119: "Class-instance conflict",
+    0x0120: "Missing attribute",
+    0x0121: "Missing attribute value",
+    0x0122: "SOP class not supported",
+    0x0123: "No such action",
+    0x0124: "Refused: not authorized",
+    0x0210: "Duplicate invocation",
+    0x0211: "Unrecognized operation",
+    0x0212: "Mistyped argument",
+    0x0213: "Resource limitation",
+    0xA700: "Refused: out of resources",
+    0xA701: "Refused: out of resources, unable to calculate number of matches",
+    0xA702: "Refused: out of resources, unable to perform sub-operations",
+    0xA801: "Refused: move destination unknown",
+    0xA900: "Data set or identifier does not match SOP class",
+    0xB000: "Warning: coercion of data elements, or sub-operations with failures or warnings",
+    0xB006: "Warning: elements discarded",
+    0xB007: "Warning: data set does not match SOP class",
+    0xFE00: "Cancel",
+    0xFF00: "Pending",
+    0xFF01: "Pending, optional keys not supported",
+}
+_RANGES: tuple[tuple[int, int, str], ...] = (
+    (0xA700, 0xA7FF, "Refused: out of resources"),
+    (0xA900, 0xA9FF, "Data set or identifier does not match SOP class"),
+    (0xC000, 0xCFFF, "Cannot understand, or unable to process"),
+)
+
+Status.SUCCESS = Status(0x0000)
+Status.PENDING = Status(0xFF00)
+Status.PENDING_WARNING = Status(0xFF01)
+Status.CANCEL = Status(0xFE00)
+Status.PROCESSING_FAILURE = Status(0x0110)
+Status.INVALID_SOP_INSTANCE = Status(0x0117)
+Status.SOP_CLASS_NOT_SUPPORTED = Status(0x0122)
+Status.NOT_AUTHORIZED = Status(0x0124)
+Status.UNRECOGNIZED_OPERATION = Status(0x0211)
+Status.OUT_OF_RESOURCES = Status(0xA700)
+Status.OUT_OF_RESOURCES_MATCHES = Status(0xA701)
+Status.OUT_OF_RESOURCES_SUB_OPERATIONS = Status(0xA702)
+Status.MOVE_DESTINATION_UNKNOWN = Status(0xA801)
+Status.DATA_SET_MISMATCH = Status(0xA900)
+Status.SUB_OPERATIONS_WARNING = Status(0xB000)
+Status.CANNOT_UNDERSTAND = Status(0xC000)
