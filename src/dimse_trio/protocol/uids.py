@@ -67,6 +67,8 @@ _SOP_CLASSES = """
 1.2.840.10008.1.40 ProceduralEventLogging NORMALIZED
 1.2.840.10008.1.42 SubstanceAdministrationLogging NORMALIZED
 1.2.840.10008.3.1.2.3.3 ModalityPerformedProcedureStep NORMALIZED
+1.2.840.10008.3.1.2.3.4 ModalityPerformedProcedureStepRetrieve NORMALIZED
+1.2.840.10008.3.1.2.3.5 ModalityPerformedProcedureStepNotification NORMALIZED
 1.2.840.10008.5.1.1.1 BasicFilmSession NORMALIZED
 1.2.840.10008.5.1.1.2 BasicFilmBox NORMALIZED
 1.2.840.10008.5.1.1.4 BasicGrayscaleImageBox NORMALIZED
@@ -85,19 +87,32 @@ _SOP_CLASSES = """
 1.2.840.10008.5.1.1.33 MediaCreationManagement NORMALIZED
 1.2.840.10008.5.1.1.40 DisplaySystem NORMALIZED
 1.2.840.10008.5.1.4.1.1.1 ComputedRadiographyImageStorage STORAGE common
+1.2.840.10008.5.1.4.1.1.1.1 DigitalXRayImageStorageForPresentation STORAGE common
+1.2.840.10008.5.1.4.1.1.1.1.1 DigitalXRayImageStorageForProcessing STORAGE common
+1.2.840.10008.5.1.4.1.1.1.2 DigitalMammographyXRayImageStorageForPresentation STORAGE common
+1.2.840.10008.5.1.4.1.1.1.2.1 DigitalMammographyXRayImageStorageForProcessing STORAGE common
+1.2.840.10008.5.1.4.1.1.1.3 DigitalIntraOralXRayImageStorageForPresentation STORAGE common
+1.2.840.10008.5.1.4.1.1.1.3.1 DigitalIntraOralXRayImageStorageForProcessing STORAGE common
 1.2.840.10008.5.1.4.1.1.2 CTImageStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.2.1 EnhancedCTImageStorage STORAGE common
+1.2.840.10008.5.1.4.1.1.2.2 LegacyConvertedEnhancedCTImageStorage STORAGE
+1.2.840.10008.5.1.4.1.1.3 UltrasoundMultiFrameImageStorageRetired STORAGE
 1.2.840.10008.5.1.4.1.1.3.1 UltrasoundMultiFrameImageStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.4 MRImageStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.4.1 EnhancedMRImageStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.4.2 MRSpectroscopyStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.4.3 EnhancedMRColorImageStorage STORAGE common
+1.2.840.10008.5.1.4.1.1.4.4 LegacyConvertedEnhancedMRImageStorage STORAGE
 1.2.840.10008.5.1.4.1.1.5 NuclearMedicineImageStorageRetired STORAGE
 1.2.840.10008.5.1.4.1.1.6 UltrasoundImageStorageRetired STORAGE
 1.2.840.10008.5.1.4.1.1.6.1 UltrasoundImageStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.6.2 EnhancedUSVolumeStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.6.3 PhotoacousticImageStorage STORAGE
 1.2.840.10008.5.1.4.1.1.7 SecondaryCaptureImageStorage STORAGE common
+1.2.840.10008.5.1.4.1.1.7.1 MultiFrameSingleBitSecondaryCaptureImageStorage STORAGE common
+1.2.840.10008.5.1.4.1.1.7.2 MultiFrameGrayscaleByteSecondaryCaptureImageStorage STORAGE common
+1.2.840.10008.5.1.4.1.1.7.3 MultiFrameGrayscaleWordSecondaryCaptureImageStorage STORAGE common
+1.2.840.10008.5.1.4.1.1.7.4 MultiFrameTrueColorSecondaryCaptureImageStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.8 StandaloneOverlayStorage STORAGE
 1.2.840.10008.5.1.4.1.1.9 StandaloneCurveStorage STORAGE
 1.2.840.10008.5.1.4.1.1.9.1 WaveformStorageTrial STORAGE
@@ -106,15 +121,31 @@ _SOP_CLASSES = """
 1.2.840.10008.5.1.4.1.1.9.1.3 AmbulatoryECGWaveformStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.9.1.4 General32bitECGWaveformStorage STORAGE
 1.2.840.10008.5.1.4.1.1.9.2.1 HemodynamicWaveformStorage STORAGE common
+1.2.840.10008.5.1.4.1.1.9.3.1 CardiacElectrophysiologyWaveformStorage STORAGE
 1.2.840.10008.5.1.4.1.1.9.4.1 BasicVoiceAudioWaveformStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.9.4.2 GeneralAudioWaveformStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.9.5.1 ArterialPulseWaveformStorage STORAGE
 1.2.840.10008.5.1.4.1.1.9.6.1 RespiratoryWaveformStorage STORAGE
+1.2.840.10008.5.1.4.1.1.9.6.2 MultichannelRespiratoryWaveformStorage STORAGE
+1.2.840.10008.5.1.4.1.1.9.7.1 RoutineScalpElectroencephalogramWaveformStorage STORAGE
 1.2.840.10008.5.1.4.1.1.9.7.2 ElectromyogramWaveformStorage STORAGE
 1.2.840.10008.5.1.4.1.1.9.7.3 ElectrooculogramWaveformStorage STORAGE
+1.2.840.10008.5.1.4.1.1.9.7.4 SleepElectroencephalogramWaveformStorage STORAGE
 1.2.840.10008.5.1.4.1.1.9.8.1 BodyPositionWaveformStorage STORAGE
 1.2.840.10008.5.1.4.1.1.10 StandaloneModalityLUTStorage STORAGE
 1.2.840.10008.5.1.4.1.1.11 StandaloneVOILUTStorage STORAGE
+1.2.840.10008.5.1.4.1.1.11.1 GrayscaleSoftcopyPresentationStateStorage STORAGE common
+1.2.840.10008.5.1.4.1.1.11.2 ColorSoftcopyPresentationStateStorage STORAGE common
+1.2.840.10008.5.1.4.1.1.11.3 PseudoColorSoftcopyPresentationStateStorage STORAGE common
+1.2.840.10008.5.1.4.1.1.11.4 BlendingSoftcopyPresentationStateStorage STORAGE common
+1.2.840.10008.5.1.4.1.1.11.5 XAXRFGrayscaleSoftcopyPresentationStateStorage STORAGE common
+1.2.840.10008.5.1.4.1.1.11.6 GrayscalePlanarMPRVolumetricPresentationStateStorage STORAGE
+1.2.840.10008.5.1.4.1.1.11.7 CompositingPlanarMPRVolumetricPresentationStateStorage STORAGE
+1.2.840.10008.5.1.4.1.1.11.8 AdvancedBlendingPresentationStateStorage STORAGE common
+1.2.840.10008.5.1.4.1.1.11.9 VolumeRenderingVolumetricPresentationStateStorage STORAGE
+1.2.840.10008.5.1.4.1.1.11.10 SegmentedVolumeRenderingVolumetricPresentationStateStorage STORAGE
+1.2.840.10008.5.1.4.1.1.11.11 MultipleVolumeRenderingVolumetricPresentationStateStorage STORAGE
+1.2.840.10008.5.1.4.1.1.11.12 VariableModalityLUTSoftcopyPresentationStateStorage STORAGE
 1.2.840.10008.5.1.4.1.1.12.1 XRayAngiographicImageStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.12.1.1 EnhancedXAImageStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.12.2 XRayRadiofluoroscopicImageStorage STORAGE common
@@ -123,6 +154,10 @@ _SOP_CLASSES = """
 1.2.840.10008.5.1.4.1.1.13.1.1 XRay3DAngiographicImageStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.13.1.2 XRay3DCraniofacialImageStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.13.1.3 BreastTomosynthesisImageStorage STORAGE common
+1.2.840.10008.5.1.4.1.1.13.1.4 BreastProjectionXRayImageStorageForPresentation STORAGE common
+1.2.840.10008.5.1.4.1.1.13.1.5 BreastProjectionXRayImageStorageForProcessing STORAGE common
+1.2.840.10008.5.1.4.1.1.14.1 IntravascularOpticalCoherenceTomographyImageStorageForPresentation STORAGE
+1.2.840.10008.5.1.4.1.1.14.2 IntravascularOpticalCoherenceTomographyImageStorageForProcessing STORAGE
 1.2.840.10008.5.1.4.1.1.20 NuclearMedicineImageStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.30 ParametricMapStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.66 RawDataStorage STORAGE common
@@ -140,21 +175,32 @@ _SOP_CLASSES = """
 1.2.840.10008.5.1.4.1.1.77.1.1.1 VideoEndoscopicImageStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.77.1.2 VLMicroscopicImageStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.77.1.2.1 VideoMicroscopicImageStorage STORAGE common
+1.2.840.10008.5.1.4.1.1.77.1.3 VLSlideCoordinatesMicroscopicImageStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.77.1.4 VLPhotographicImageStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.77.1.4.1 VideoPhotographicImageStorage STORAGE common
+1.2.840.10008.5.1.4.1.1.77.1.5.1 OphthalmicPhotography8BitImageStorage STORAGE common
+1.2.840.10008.5.1.4.1.1.77.1.5.2 OphthalmicPhotography16BitImageStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.77.1.5.3 StereometricRelationshipStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.77.1.5.4 OphthalmicTomographyImageStorage STORAGE common
+1.2.840.10008.5.1.4.1.1.77.1.5.5 WideFieldOphthalmicPhotographyStereographicProjectionImageStorage STORAGE common
+1.2.840.10008.5.1.4.1.1.77.1.5.6 WideFieldOphthalmicPhotography3DCoordinatesImageStorage STORAGE common
+1.2.840.10008.5.1.4.1.1.77.1.5.7 OphthalmicOpticalCoherenceTomographyEnFaceImageStorage STORAGE
+1.2.840.10008.5.1.4.1.1.77.1.5.8 OphthalmicOpticalCoherenceTomographyBscanVolumeAnalysisStorage STORAGE
 1.2.840.10008.5.1.4.1.1.77.1.6 VLWholeSlideMicroscopyImageStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.77.1.7 DermoscopicPhotographyImageStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.77.1.8 ConfocalMicroscopyImageStorage STORAGE
+1.2.840.10008.5.1.4.1.1.77.1.9 ConfocalMicroscopyTiledPyramidalImageStorage STORAGE
 1.2.840.10008.5.1.4.1.1.77.2 VLMultiFrameImageStorageTrial STORAGE
 1.2.840.10008.5.1.4.1.1.78.1 LensometryMeasurementsStorage STORAGE
 1.2.840.10008.5.1.4.1.1.78.2 AutorefractionMeasurementsStorage STORAGE
 1.2.840.10008.5.1.4.1.1.78.3 KeratometryMeasurementsStorage STORAGE
+1.2.840.10008.5.1.4.1.1.78.4 SubjectiveRefractionMeasurementsStorage STORAGE
 1.2.840.10008.5.1.4.1.1.78.5 VisualAcuityMeasurementsStorage STORAGE
 1.2.840.10008.5.1.4.1.1.78.6 SpectaclePrescriptionReportStorage STORAGE
 1.2.840.10008.5.1.4.1.1.78.7 OphthalmicAxialMeasurementsStorage STORAGE
 1.2.840.10008.5.1.4.1.1.78.8 IntraocularLensCalculationsStorage STORAGE
+1.2.840.10008.5.1.4.1.1.79.1 MacularGridThicknessAndVolumeReportStorage STORAGE
+1.2.840.10008.5.1.4.1.1.80.1 OphthalmicVisualFieldStaticPerimetryMeasurementsStorage STORAGE
 1.2.840.10008.5.1.4.1.1.81.1 OphthalmicThicknessMapStorage STORAGE
 1.2.840.10008.5.1.4.1.1.82.1 CornealTopographyMapStorage STORAGE
 1.2.840.10008.5.1.4.1.1.88.1 TextSRStorageTrial STORAGE
@@ -171,28 +217,36 @@ _SOP_CLASSES = """
 1.2.840.10008.5.1.4.1.1.88.59 KeyObjectSelectionDocumentStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.88.65 ChestCADSRStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.88.67 XRayRadiationDoseSRStorage STORAGE common
+1.2.840.10008.5.1.4.1.1.88.68 RadiopharmaceuticalRadiationDoseSRStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.88.69 ColonCADSRStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.88.70 ImplantationPlanSRStorage STORAGE
 1.2.840.10008.5.1.4.1.1.88.71 AcquisitionContextSRStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.88.72 SimplifiedAdultEchoSRStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.88.73 PatientRadiationDoseSRStorage STORAGE common
+1.2.840.10008.5.1.4.1.1.88.74 PlannedImagingAgentAdministrationSRStorage STORAGE
+1.2.840.10008.5.1.4.1.1.88.75 PerformedImagingAgentAdministrationSRStorage STORAGE
 1.2.840.10008.5.1.4.1.1.88.76 EnhancedXRayRadiationDoseSRStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.88.77 WaveformAnnotationSRStorage STORAGE
 1.2.840.10008.5.1.4.1.1.90.1 ContentAssessmentResultsStorage STORAGE
+1.2.840.10008.5.1.4.1.1.91.1 MicroscopyBulkSimpleAnnotationsStorage STORAGE
 1.2.840.10008.5.1.4.1.1.104.1 EncapsulatedPDFStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.104.2 EncapsulatedCDAStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.104.3 EncapsulatedSTLStorage STORAGE
 1.2.840.10008.5.1.4.1.1.104.4 EncapsulatedOBJStorage STORAGE
 1.2.840.10008.5.1.4.1.1.104.5 EncapsulatedMTLStorage STORAGE
+1.2.840.10008.5.1.4.1.1.128 PositronEmissionTomographyImageStorage STORAGE common
+1.2.840.10008.5.1.4.1.1.128.1 LegacyConvertedEnhancedPETImageStorage STORAGE
 1.2.840.10008.5.1.4.1.1.129 StandalonePETCurveStorage STORAGE
 1.2.840.10008.5.1.4.1.1.130 EnhancedPETImageStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.131 BasicStructuredDisplayStorage STORAGE
 1.2.840.10008.5.1.4.1.1.200.1 CTDefinedProcedureProtocolStorage STORAGE
+1.2.840.10008.5.1.4.1.1.200.2 CTPerformedProcedureProtocolStorage STORAGE
 1.2.840.10008.5.1.4.1.1.200.3 ProtocolApprovalStorage STORAGE
 1.2.840.10008.5.1.4.1.1.200.4 ProtocolApprovalInformationModelFind FIND
 1.2.840.10008.5.1.4.1.1.200.5 ProtocolApprovalInformationModelMove MOVE
 1.2.840.10008.5.1.4.1.1.200.6 ProtocolApprovalInformationModelGet GET
 1.2.840.10008.5.1.4.1.1.200.7 XADefinedProcedureProtocolStorage STORAGE
+1.2.840.10008.5.1.4.1.1.200.8 XAPerformedProcedureProtocolStorage STORAGE
 1.2.840.10008.5.1.4.1.1.201.1 InventoryStorage STORAGE
 1.2.840.10008.5.1.4.1.1.201.2 InventoryFind FIND
 1.2.840.10008.5.1.4.1.1.201.3 InventoryMove MOVE
@@ -211,16 +265,33 @@ _SOP_CLASSES = """
 1.2.840.10008.5.1.4.1.1.481.10 RTPhysicianIntentStorage STORAGE
 1.2.840.10008.5.1.4.1.1.481.11 RTSegmentAnnotationStorage STORAGE
 1.2.840.10008.5.1.4.1.1.481.12 RTRadiationSetStorage STORAGE
+1.2.840.10008.5.1.4.1.1.481.13 CArmPhotonElectronRadiationStorage STORAGE
 1.2.840.10008.5.1.4.1.1.481.14 TomotherapeuticRadiationStorage STORAGE
 1.2.840.10008.5.1.4.1.1.481.15 RoboticArmRadiationStorage STORAGE
 1.2.840.10008.5.1.4.1.1.481.16 RTRadiationRecordSetStorage STORAGE
 1.2.840.10008.5.1.4.1.1.481.17 RTRadiationSalvageRecordStorage STORAGE common
+1.2.840.10008.5.1.4.1.1.481.18 TomotherapeuticRadiationRecordStorage STORAGE
+1.2.840.10008.5.1.4.1.1.481.19 CArmPhotonElectronRadiationRecordStorage STORAGE
 1.2.840.10008.5.1.4.1.1.481.20 RoboticRadiationRecordStorage STORAGE
+1.2.840.10008.5.1.4.1.1.481.21 RTRadiationSetDeliveryInstructionStorage STORAGE
 1.2.840.10008.5.1.4.1.1.481.22 RTTreatmentPreparationStorage STORAGE
 1.2.840.10008.5.1.4.1.1.481.23 EnhancedRTImageStorage STORAGE common
 1.2.840.10008.5.1.4.1.1.481.24 EnhancedContinuousRTImageStorage STORAGE common
+1.2.840.10008.5.1.4.1.1.481.25 RTPatientPositionAcquisitionInstructionStorage STORAGE
+1.2.840.10008.5.1.4.1.2.1.1 PatientRootQueryRetrieveInformationModelFind FIND
+1.2.840.10008.5.1.4.1.2.1.2 PatientRootQueryRetrieveInformationModelMove MOVE
+1.2.840.10008.5.1.4.1.2.1.3 PatientRootQueryRetrieveInformationModelGet GET
+1.2.840.10008.5.1.4.1.2.2.1 StudyRootQueryRetrieveInformationModelFind FIND
+1.2.840.10008.5.1.4.1.2.2.2 StudyRootQueryRetrieveInformationModelMove MOVE
+1.2.840.10008.5.1.4.1.2.2.3 StudyRootQueryRetrieveInformationModelGet GET
+1.2.840.10008.5.1.4.1.2.3.1 PatientStudyOnlyQueryRetrieveInformationModelFind FIND
+1.2.840.10008.5.1.4.1.2.3.2 PatientStudyOnlyQueryRetrieveInformationModelMove MOVE
+1.2.840.10008.5.1.4.1.2.3.3 PatientStudyOnlyQueryRetrieveInformationModelGet GET
 1.2.840.10008.5.1.4.1.2.4.2 CompositeInstanceRootRetrieveMove MOVE
 1.2.840.10008.5.1.4.1.2.4.3 CompositeInstanceRootRetrieveGet GET
+1.2.840.10008.5.1.4.1.2.5.3 CompositeInstanceRetrieveWithoutBulkDataGet GET
+1.2.840.10008.5.1.4.20.1 DefinedProcedureProtocolInformationModelFind FIND
+1.2.840.10008.5.1.4.20.2 DefinedProcedureProtocolInformationModelMove MOVE
 1.2.840.10008.5.1.4.20.3 DefinedProcedureProtocolInformationModelGet GET
 1.2.840.10008.5.1.4.31 ModalityWorklistInformationModelFind FIND
 1.2.840.10008.5.1.4.33 InstanceAvailabilityNotification NORMALIZED
@@ -233,13 +304,18 @@ _SOP_CLASSES = """
 1.2.840.10008.5.1.4.34.7 RTBeamsDeliveryInstructionStorage STORAGE
 1.2.840.10008.5.1.4.34.8 RTConventionalMachineVerification NORMALIZED
 1.2.840.10008.5.1.4.34.9 RTIonMachineVerification NORMALIZED
+1.2.840.10008.5.1.4.34.10 RTBrachyApplicationSetupDeliveryInstructionStorage STORAGE
 1.2.840.10008.5.1.4.37.1 GeneralRelevantPatientInformationQuery FIND
+1.2.840.10008.5.1.4.37.2 BreastImagingRelevantPatientInformationQuery FIND
 1.2.840.10008.5.1.4.37.3 CardiacRelevantPatientInformationQuery FIND
 1.2.840.10008.5.1.4.38.1 HangingProtocolStorage STORAGE
 1.2.840.10008.5.1.4.38.2 HangingProtocolInformationModelFind FIND
 1.2.840.10008.5.1.4.38.3 HangingProtocolInformationModelMove MOVE
 1.2.840.10008.5.1.4.38.4 HangingProtocolInformationModelGet GET
 1.2.840.10008.5.1.4.39.1 ColorPaletteStorage STORAGE
+1.2.840.10008.5.1.4.39.2 ColorPaletteQueryRetrieveInformationModelFind FIND
+1.2.840.10008.5.1.4.39.3 ColorPaletteQueryRetrieveInformationModelMove MOVE
+1.2.840.10008.5.1.4.39.4 ColorPaletteQueryRetrieveInformationModelGet GET
 1.2.840.10008.5.1.4.41 ProductCharacteristicsQuery FIND
 1.2.840.10008.5.1.4.42 SubstanceApprovalQuery FIND
 1.2.840.10008.5.1.4.43.1 GenericImplantTemplateStorage STORAGE
@@ -247,6 +323,8 @@ _SOP_CLASSES = """
 1.2.840.10008.5.1.4.43.3 GenericImplantTemplateInformationModelMove MOVE
 1.2.840.10008.5.1.4.43.4 GenericImplantTemplateInformationModelGet GET
 1.2.840.10008.5.1.4.44.1 ImplantAssemblyTemplateStorage STORAGE
+1.2.840.10008.5.1.4.44.2 ImplantAssemblyTemplateInformationModelFind FIND
+1.2.840.10008.5.1.4.44.3 ImplantAssemblyTemplateInformationModelMove MOVE
 1.2.840.10008.5.1.4.44.4 ImplantAssemblyTemplateInformationModelGet GET
 1.2.840.10008.5.1.4.45.1 ImplantTemplateGroupStorage STORAGE
 1.2.840.10008.5.1.4.45.2 ImplantTemplateGroupInformationModelFind FIND
