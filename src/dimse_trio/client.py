@@ -1,0 +1,225 @@
+"""Opening associations: `open_association` over TCP or TLS, `associate_over` any stream."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+import attrs
+import trio
+
+from .association import Association
+from .config import Limits, Timeouts
+from .contexts import default_contexts
+from .errors import AssociationTimeout, ConnectionFailed, ContextNotAccepted, LocalProtocolError
+from .handlers import services_of
+from .link import Link, closing
+from .protocol.negotiation import PresentationContext, propose
+from .protocol.pdus import (
+    AsynchronousOperations,
+    RoleSelection,
+    UserIdentity,
+    UserInformation,
+)
+from .protocol.upper_layer import Role
+from .services import Environment
+from .version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+DEFAULT_MAX_PDU_LENGTH = 1 << 17
+"""Announced maximum length, in bytes: the most that DCMTK can send, and enough for any speed."""
+
+DEFAULT_AE_TITLE = "DIMSE-TRIO"
+
+
+@attrs.frozen
+class Destination:
+    """Where a C-MOVE's sub-operations go.
+
+    `ae_title` is what the destination is called; by default the move destination's title itself.
+    """
+
+    host: str
+    port: int = 104
+    ae_title: str | None = None
+    ssl_context: ssl.SSLContext | None = attrs.field(default=None, repr=False)
+
+
+def check_ae_title(title: str) -> str:
+    """An AE title that can be sent, without the spaces around it (PS3.5 §6.2, VR AE).
+
+    Raises:
+        LocalProtocolError: It is empty, longer than 16 characters, or has others than printable
+            ASCII without backslash.
+    """
+    bare = title.strip(" ")
+    if not bare or len(bare) > 16:
+        raise LocalProtocolError(f"AE title {title!r} must have 1 to 16 characters")
+    if not bare.isascii() or not bare.isprintable() or "\\" in bare:
+        raise LocalProtocolError(f"AE title {title!r} may have only printable ASCII, no backslash")
+    return bare
+
+
+def own_user_information(
+    max_pdu_length: int,
+    *,
+    roles: Iterable[RoleSelection] = (),
+    async_operations: tuple[int, int] | None = None,
+    user_identity: UserIdentity | None = None,
+) -> UserInformation:
+    """What this side says about itself when it negotiates."""
+    if not 0 <= max_pdu_length < 1 << 32 or 0 < max_pdu_length < 128:
+        raise LocalProtocolError("max_pdu_length must be 0 (no limit) or at least 128 bytes")
+    window = None if async_operations is None else AsynchronousOperations(*async_operations)
+    return UserInformation(
+        maximum_length=max_pdu_length,
+        implementation_class_uid=IMPLEMENTATION_CLASS_UID,
+        implementation_version_name=IMPLEMENTATION_VERSION_NAME,
+        asynchronous_operations=window,
+        roles=tuple(roles),
+        user_identity=user_identity,
+    )
+
+
+@asynccontextmanager
+async def open_association(
+    host: str,
+    port: int = 104,
+    *,
+    called_ae_title: str = "ANY-SCP",
+    calling_ae_title: str = DEFAULT_AE_TITLE,
+    contexts: Iterable[PresentationContext] | None = None,
+    roles: Iterable[RoleSelection] = (),
+    ssl_context: ssl.SSLContext | None = None,
+    user_identity: UserIdentity | None = None,
+    async_operations: tuple[int, int] | None = None,
+    max_pdu_length: int = DEFAULT_MAX_PDU_LENGTH,
+    timeouts: Timeouts | None = None,
+    limits: Limits | None = None,
+    handler: object | None = None,
+) -> AsyncIterator[Association]:
+    """Connect to a peer and open an association with it (PS3.8 §7.1).
+
+    Leaving the block waits for the association's children and releases it; cancellation and
+    exceptions abort it. Either is bounded in time, and the connection is closed afterwards.
+
+    Args:
+        host: Name or address of the peer.
+        port: Its port.
+        called_ae_title: The peer's AE title, 1 to 16 characters.
+        calling_ae_title: Ours.
+        contexts: What to propose; by default `default_contexts()`. See `contexts_for`.
+        roles: Role selection beside that of `contexts` (PS3.7 §D.3.3.4).
+        ssl_context: For TLS; the certificate is checked against `host`.
+        user_identity: A user identity to present (PS3.7 §D.3.3.7).
+        async_operations: The window to propose, operations invoked and performed, 0 without limit;
+            not proposed by default, as some peers drop the connection at its sight.
+        max_pdu_length: The longest P-DATA-TF that the peer may send, in bytes; 0 without limit.
+        timeouts: How long the library itself waits.
+        limits: How much of the peer's data is held.
+        handler: Performs what the peer requests on this association.
+
+    Raises:
+        ConnectionFailed: The name was not found, or nobody answered.
+        AssociationRejected: The peer does not want the association.
+        ContextNotAccepted: The peer accepts none of the contexts.
+        AssociationTimeout: Connecting or the answer took too long.
+        AssociationAborted: The peer aborted or broke the protocol, or the connection was lost; out
+            of the block too, if that happened while its body did something else.
+        LocalProtocolError: An argument cannot be.
+    """
+    timeouts = timeouts or Timeouts()
+    check_ae_title(called_ae_title), check_ae_title(calling_ae_title)  # before anything is opened
+    stream = await _connect(host, port, ssl_context, timeouts)
+    async with associate_over(
+        stream,
+        called_ae_title=called_ae_title,
+        calling_ae_title=calling_ae_title,
+        contexts=contexts,
+        roles=roles,
+        user_identity=user_identity,
+        async_operations=async_operations,
+        max_pdu_length=max_pdu_length,
+        timeouts=timeouts,
+        limits=limits,
+        handler=handler,
+    ) as association:
+        yield association
+
+
+@asynccontextmanager
+async def associate_over(
+    stream: trio.abc.Stream,
+    *,
+    called_ae_title: str = "ANY-SCP",
+    calling_ae_title: str = DEFAULT_AE_TITLE,
+    contexts: Iterable[PresentationContext] | None = None,
+    roles: Iterable[RoleSelection] = (),
+    user_identity: UserIdentity | None = None,
+    async_operations: tuple[int, int] | None = None,
+    max_pdu_length: int = DEFAULT_MAX_PDU_LENGTH,
+    timeouts: Timeouts | None = None,
+    limits: Limits | None = None,
+    handler: object | None = None,
+) -> AsyncIterator[Association]:
+    """`open_association` over any byte stream: memory streams, a proxy, an SSH tunnel.
+
+    The stream is closed at the end, and also if no association comes about.
+    """
+    timeouts = timeouts or Timeouts()
+    link = Link(stream, Role.REQUESTOR, max_pdu_length=max_pdu_length, timeouts=timeouts)
+    async with closing(link):
+        if handler is not None:
+            services_of(handler)
+        request = propose(
+            default_contexts() if contexts is None else contexts,
+            called_ae_title=check_ae_title(called_ae_title),
+            calling_ae_title=check_ae_title(calling_ae_title),
+            user_information=own_user_information(
+                max_pdu_length,
+                roles=roles,
+                async_operations=async_operations,
+                user_identity=user_identity,
+            ),
+        )
+        try:
+            negotiated = await link.associate(request)
+            if not negotiated.accepted:
+                raise ContextNotAccepted(
+                    "the peer accepted none of the presentation contexts: "
+                    + "; ".join(map(str, negotiated.refused[:8]))
+                    + (" …" if len(negotiated.refused) > 8 else "")
+                    + ". Check that the peer offers these services to our AE title"
+                )
+        except BaseException:
+            await link.abort()
+            raise
+        association = Association(link, environment=Environment(handler), limits=limits or Limits())
+        async with association.run():
+            yield association
+
+
+async def _connect(
+    host: str, port: int, ssl_context: ssl.SSLContext | None, timeouts: Timeouts
+) -> trio.abc.Stream:
+    """A transport connection, within `Timeouts.connect`."""
+    with trio.move_on_after(timeouts.connect):
+        try:
+            stream = await trio.open_tcp_stream(host, port)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ConnectionFailed(f"no connection to {host}:{port}: {reason}") from error
+        if ssl_context is None:
+            return stream
+        tls = trio.SSLStream(stream, ssl_context, server_hostname=host, https_compatible=True)
+        try:
+            await tls.do_handshake()
+        except (trio.BrokenResourceError, ssl.SSLError, ssl.CertificateError) as error:
+            await trio.aclose_forcefully(stream)
+            cause = error.__cause__ or error
+            raise ConnectionFailed(f"no TLS connection to {host}:{port}: {cause}") from error
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        return tls
+    raise AssociationTimeout(f"no connection to {host}:{port} in {timeouts.connect:g} s")

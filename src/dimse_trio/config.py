@@ -1,0 +1,62 @@
+"""Timeouts and limits: one frozen value each, every default with its reason.
+
+How long an operation as a whole may take is the caller's: wrap it in a cancel scope. What stands
+here is what the library must bound itself, because no caller is there to do it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+
+def _positive(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    if not value > 0:
+        raise ValueError(f"{attribute.name} must be more than 0 (math.inf for no limit)")
+
+
+@attrs.frozen(kw_only=True)
+class Timeouts:
+    """How long the library itself waits, in seconds; `math.inf` waits for ever."""
+
+    connect: float = attrs.field(default=10.0, validator=_positive)
+    """The transport connection and the TLS handshake. A host on a hospital's network that takes
+    longer is down; Orthanc's default is the same."""
+    associate: float = attrs.field(default=30.0, validator=_positive)
+    """The answer to A-ASSOCIATE-RQ, and ARTIM while waiting for one (PS3.8 §9.1.5 leaves it to the
+    implementation). DCMTK, pynetdicom and Orthanc wait 30 s."""
+    release: float = attrs.field(default=10.0, validator=_positive)
+    """The answer to A-RELEASE-RQ; then A-ABORT. Nothing is at stake any more: fo-dicom's value."""
+    network: float = attrs.field(default=60.0, validator=_positive)
+    """One PDU, from its first byte to its last, either way. DCMTK's and pynetdicom's 60 s."""
+    idle: float = attrs.field(default=600.0, validator=_positive)
+    """An acceptor's association on which nothing is under way; then A-ABORT. A requestor may keep
+    an association as long as it likes."""
+    response: float = attrs.field(default=300.0, validator=_positive)
+    """Nothing at all arrives for an operation that awaits its response; any PDU of the operation,
+    a sub-operation's too, starts it anew. An archive that fetches from tape needs minutes."""
+    cancel_grace: float = attrs.field(default=5.0, validator=_positive)
+    """The final response after C-CANCEL-RQ; then A-ABORT. Also how long a cancelled task waits for
+    the PDU that it is in the middle of writing."""
+    linger: float = attrs.field(default=1.0, validator=_positive)
+    """The peer closing the connection after our A-ABORT, A-ASSOCIATE-RJ or A-RELEASE-RP, which
+    lets it read them (PS3.8 Sta13); then we close."""
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """How much of a peer's data the library holds for one association, in bytes.
+
+    PDUs and command sets have limits of their own in the protocol core.
+    """
+
+    memory_per_message: int = attrs.field(default=1 << 20, validator=_positive)
+    """Data set bytes of one message, or matches of one C-FIND, kept in memory while their reader
+    lags. Beyond it the connection waits; if it must not, the rest goes to a temporary file."""
+    stall: float = attrs.field(default=5.0, validator=_positive)
+    """Seconds for which the connection waits for such a reader to take anything at all."""
+    data_set: int = attrs.field(default=1 << 32, validator=_positive)
+    """One instance in a C-STORE. 4 GiB, the most that a 32-bit value length can describe."""
+    identifier: int = attrs.field(default=16 << 20, validator=_positive)
+    """A data set that is not an instance: identifiers, and the attributes of DIMSE-N."""

@@ -1,0 +1,237 @@
+"""Which presentation contexts to propose: by default, for files, for a retrieve."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from . import datasets
+from .errors import ContextNotAccepted
+from .part10 import Instance, path_of
+from .protocol.negotiation import (
+    DEFAULT_TRANSFER_SYNTAXES,
+    MAX_CONTEXTS,
+    AcceptedContext,
+    Negotiated,
+    PresentationContext,
+)
+from .protocol.uids import (
+    MODALITY_WORKLIST_FIND,
+    NATIVE_TRANSFER_SYNTAXES,
+    PATIENT_ROOT_FIND,
+    PATIENT_ROOT_GET,
+    PATIENT_ROOT_MOVE,
+    SOP_CLASSES,
+    STUDY_ROOT_FIND,
+    STUDY_ROOT_GET,
+    STUDY_ROOT_MOVE,
+    TRANSFER_SYNTAXES,
+    VERIFICATION,
+    Service,
+    uid_name,
+)
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+SendableT = TypeVar("SendableT", bound="str | os.PathLike[str] | Instance | Dataset")
+
+QUERY_RETRIEVE = (
+    PATIENT_ROOT_FIND,
+    PATIENT_ROOT_MOVE,
+    PATIENT_ROOT_GET,
+    STUDY_ROOT_FIND,
+    STUDY_ROOT_MOVE,
+    STUDY_ROOT_GET,
+)
+COMMON_STORAGE = tuple(
+    uid for uid, entry in SOP_CLASSES.items() if entry.service is Service.STORAGE and entry.common
+)
+
+
+def default_contexts() -> list[PresentationContext]:
+    """What `open_association` proposes if it is not told otherwise.
+
+    Verification, the Patient and Study Root models, the modality worklist, and the common storage
+    classes with both roles, so that C-STORE and C-GET work; all native transfer syntaxes.
+    """
+    services = [
+        PresentationContext(uid) for uid in (VERIFICATION, *QUERY_RETRIEVE, MODALITY_WORKLIST_FIND)
+    ]
+    storage = [
+        PresentationContext(uid, NATIVE_TRANSFER_SYNTAXES, scp=True) for uid in COMMON_STORAGE
+    ]
+    return services + storage
+
+
+def contexts_for(
+    instances: Iterable[str | os.PathLike[str] | Instance | Dataset],
+) -> list[PresentationContext]:
+    """Just what it takes to send these: one context per SOP class and transfer syntax.
+
+    Native ones get a second context, the default native transfer syntaxes, for a peer that knows
+    only those. There may be more than 128: see `split_instances`.
+
+    Args:
+        instances: Paths of DICOM files, `Instance`s or data sets.
+
+    Raises:
+        OSError: A file cannot be read.
+        InvalidFile: A file is no DICOM file.
+        DataSetError: A data set is no instance.
+    """
+    pairs = dict.fromkeys(map(_classes_of, instances))
+    contexts = [PresentationContext(sop_class, (syntax,)) for sop_class, syntax in pairs if syntax]
+    native = {
+        sop_class: None
+        for sop_class, syntax in pairs
+        if syntax is None or syntax in NATIVE_TRANSFER_SYNTAXES
+    }
+    contexts += [
+        PresentationContext(sop_class, DEFAULT_TRANSFER_SYNTAXES)
+        for sop_class in native
+        if not all((sop_class, syntax) in pairs for syntax in DEFAULT_TRANSFER_SYNTAXES)
+    ]
+    return contexts
+
+
+def _classes_of(
+    instance: str | os.PathLike[str] | Instance | Dataset,
+) -> tuple[str, str | None]:
+    """SOP class and transfer syntax; `None` for a data set that is in none yet."""
+    if (path := path_of(instance)) is not None:
+        instance = Instance.from_file(path)
+    if isinstance(instance, Instance):
+        return instance.sop_class_uid, instance.transfer_syntax_uid
+    data_set = cast("Dataset", instance)
+    return datasets.sop_uids(data_set)[0], datasets.original_transfer_syntax(data_set)
+
+
+def split_instances(instances: Iterable[SendableT]) -> list[list[SendableT]]:
+    """The instances in groups whose `contexts_for` fit one association each, order kept."""
+    groups: list[list[SendableT]] = []
+    budget = 0
+    seen: dict[str, set[str | None]] = {}
+    for instance in instances:
+        sop_class, syntax = _classes_of(instance)
+        syntaxes = seen.get(sop_class, set())
+        # a SOP class costs its transfer syntaxes and perhaps one native fallback
+        cost = (syntax not in syntaxes) + (not syntaxes)
+        if not groups or budget + cost > MAX_CONTEXTS:
+            groups.append([])
+            seen, syntaxes = {}, set()
+            budget, cost = 0, 2
+        seen.setdefault(sop_class, syntaxes).add(syntax)
+        budget += cost
+        groups[-1].append(instance)
+    return groups
+
+
+def retrieve_contexts(
+    sop_class_uids: Iterable[str],
+    *,
+    models: Sequence[str] = (STUDY_ROOT_GET, PATIENT_ROOT_GET),
+    transfer_syntaxes: Iterable[str] = TRANSFER_SYNTAXES,
+) -> list[PresentationContext]:
+    """Contexts for a C-GET of instances of these SOP classes, each with the SCP role.
+
+    One context per SOP class and transfer syntax, so that the peer can send every instance as it
+    is; where that would be more than 128, the rarer transfer syntaxes share contexts.
+    """
+    classes = list(dict.fromkeys(sop_class_uids))
+    syntaxes = sorted(transfer_syntaxes, key=_retrieve_preference)
+    contexts = [PresentationContext(model) for model in models]
+    if not classes:
+        return contexts
+    slots = max((MAX_CONTEXTS - len(contexts)) // len(classes), 1)
+    alone, shared = syntaxes[: slots - 1], tuple(syntaxes[slots - 1 :])
+    for sop_class in classes:
+        contexts += [PresentationContext(sop_class, (syntax,), scp=True) for syntax in alone]
+        if shared:
+            contexts.append(PresentationContext(sop_class, shared, scp=True))
+    return contexts
+
+
+_COMMON_COMPRESSED = (
+    "JPEGBaseline8Bit",
+    "JPEGLosslessSV1",
+    "JPEG2000Lossless",
+    "JPEG2000",
+    "RLELossless",
+    "JPEGLSLossless",
+    "JPEGLSNearLossless",
+    "JPEGExtended12Bit",
+    "JPEGLossless",
+)
+
+
+def _retrieve_preference(uid: str) -> int:
+    """Native first, then the compressed ones that archives are full of, then the rest."""
+    if uid in NATIVE_TRANSFER_SYNTAXES:
+        return NATIVE_TRANSFER_SYNTAXES.index(uid)
+    entry = TRANSFER_SYNTAXES.get(uid)
+    if entry is not None and entry.keyword in _COMMON_COMPRESSED:
+        return 10 + _COMMON_COMPRESSED.index(entry.keyword)
+    return 100
+
+
+def context_for(negotiated: Negotiated, *abstract_syntaxes: str) -> AcceptedContext:
+    """The first context that was accepted for one of these abstract syntaxes, with the SCU role.
+
+    Raises:
+        ContextNotAccepted: There is none.
+    """
+    for abstract_syntax in abstract_syntaxes:
+        for context in negotiated.contexts_for(abstract_syntax):
+            if context.scu:
+                return context
+    raise _not_accepted(negotiated, abstract_syntaxes)
+
+
+def storage_context(
+    negotiated: Negotiated, sop_class_uid: str, transfer_syntax_uid: str | None
+) -> AcceptedContext:
+    """The context to send an instance on: of its own transfer syntax, else one to convert it to.
+
+    `transfer_syntax_uid` is `None` for a data set that is in none yet.
+
+    Raises:
+        ContextNotAccepted: There is none.
+    """
+    contexts = [c for c in negotiated.contexts_for(sop_class_uid) if c.scu]
+    for context in contexts:
+        if context.transfer_syntax == transfer_syntax_uid:
+            return context
+    if transfer_syntax_uid is None or transfer_syntax_uid in NATIVE_TRANSFER_SYNTAXES:
+        for context in contexts:
+            if context.transfer_syntax in NATIVE_TRANSFER_SYNTAXES:
+                return context
+    raise _not_accepted(negotiated, (sop_class_uid,), transfer_syntax_uid)
+
+
+def _not_accepted(
+    negotiated: Negotiated, abstract_syntaxes: Sequence[str], transfer_syntax: str | None = None
+) -> ContextNotAccepted:
+    """The error that says what was proposed for these classes, what came of it, and what to try."""
+    what = " or ".join(map(uid_name, abstract_syntaxes))
+    if transfer_syntax is not None:
+        what += f" in {uid_name(transfer_syntax)}"
+    refused = [str(c) for c in negotiated.refused if c.abstract_syntax in abstract_syntaxes]
+    accepted = [
+        f"{uid_name(c.abstract_syntax)} in {uid_name(c.transfer_syntax)}: accepted"
+        + ("" if c.scu else ", but not with the SCU role")
+        for c in negotiated.accepted.values()
+        if c.abstract_syntax in abstract_syntaxes
+    ]
+    if not refused and not accepted:
+        return ContextNotAccepted(
+            f"no presentation context for {what}: it was not proposed; open the association with"
+            " contexts that have it (contexts_for(paths) for files)"
+        )
+    advice = "the peer does not offer this service to us"
+    if accepted:
+        advice = "propose the transfer syntax itself (contexts_for(paths)), or convert the file"
+    return ContextNotAccepted(
+        f"no presentation context for {what}. Proposed: {'; '.join(refused + accepted)}. {advice}"
+    )

@@ -1,0 +1,140 @@
+"""The boundary to pydicom: data sets as objects, only when somebody asks for them.
+
+pydicom is imported when a data set is first touched. Everything else in the package passes data
+sets on as bytes or files and leaves them as they are.
+"""
+
+from __future__ import annotations
+
+import zlib
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+from .errors import DimseError
+from .part10 import Instance
+from .protocol.uids import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    NATIVE_TRANSFER_SYNTAXES,
+    uid_name,
+)
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_WORD_LENGTHS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
+
+
+class DataSetError(DimseError, ValueError):
+    """Bytes that are no data set of their transfer syntax, or a data set that cannot be encoded."""
+
+
+def decode(data: bytes, transfer_syntax_uid: str) -> Dataset:
+    """The data set in `data`.
+
+    Raises:
+        DataSetError: pydicom cannot read it.
+    """
+    from pydicom.filereader import read_dataset
+
+    if transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
+        try:
+            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data)
+        except zlib.error as error:
+            raise DataSetError(f"the deflated data set is damaged: {error}") from error
+    try:
+        data_set = read_dataset(
+            BytesIO(data),
+            is_implicit_VR=transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN,
+            is_little_endian=transfer_syntax_uid != EXPLICIT_VR_BIG_ENDIAN,
+        )
+    except Exception as error:  # pydicom raises whatever its parser meets
+        raise DataSetError(f"not a data set in {uid_name(transfer_syntax_uid)}: {error}") from error
+    for tag in [tag for tag in data_set.keys() if tag.group in (0x0000, 0x0002)]:  # noqa: SIM118 - a Dataset iterates over elements
+        del data_set[tag]  # command or meta elements that some peers leave in
+    return data_set
+
+
+def encode(data_set: Dataset, transfer_syntax_uid: str) -> bytes:
+    """The bytes of a data set in a transfer syntax; of compressed ones the pixel data stays as is.
+
+    Raises:
+        DataSetError: It has a value that does not fit.
+    """
+    from pydicom.filebase import DicomBytesIO
+    from pydicom.filewriter import write_dataset
+
+    buffer = DicomBytesIO()
+    buffer.is_implicit_VR = transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN
+    buffer.is_little_endian = transfer_syntax_uid != EXPLICIT_VR_BIG_ENDIAN
+    try:
+        write_dataset(buffer, data_set)
+    except Exception as error:  # as above
+        raise DataSetError(f"cannot encode in {uid_name(transfer_syntax_uid)}: {error}") from error
+    data = buffer.getvalue()
+    if transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
+        compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        data = compressor.compress(data) + compressor.flush()
+        data += b"\0" * (len(data) % 2)
+    return data
+
+
+def convertible(from_uid: str, to_uid: str) -> bool:
+    """Whether `convert` can re-encode one transfer syntax in the other."""
+    return from_uid in NATIVE_TRANSFER_SYNTAXES and to_uid in NATIVE_TRANSFER_SYNTAXES
+
+
+def convert(instance: Instance, transfer_syntax_uid: str) -> bytes:
+    """The data set of a file, re-encoded between native transfer syntaxes; no pixel changes.
+
+    Raises:
+        OSError: The file cannot be read.
+        DataSetError: It is damaged.
+    """
+    with instance.path.open("rb") as file:
+        file.seek(instance.offset)
+        data_set = decode(file.read(), instance.transfer_syntax_uid)
+    big = EXPLICIT_VR_BIG_ENDIAN
+    if (instance.transfer_syntax_uid == big) != (transfer_syntax_uid == big):
+        try:
+            _swap_words(data_set)
+        except Exception as error:  # as in decode, of which this forces the rest
+            raise DataSetError(f"{instance.path}: {error}") from error
+    return encode(data_set, transfer_syntax_uid)
+
+
+def _swap_words(data_set: Dataset) -> None:
+    """Turn the bytes of the values that pydicom keeps as they came from a file."""
+    for element in data_set.iterall():
+        width = _WORD_LENGTHS.get(element.VR)
+        if width is None and element.VR == "OB or OW":
+            width = 2
+        if width is not None and isinstance(element.value, bytes):
+            value = element.value
+            if len(value) % width == 0:
+                swapped = bytearray(len(value))
+                for index in range(width):
+                    swapped[index::width] = value[width - 1 - index :: width]
+                element.value = bytes(swapped)
+
+
+def sop_uids(data_set: Dataset) -> tuple[str, str]:
+    """SOP Class UID and SOP Instance UID of a composite instance.
+
+    Raises:
+        DataSetError: It lacks one.
+    """
+    sop_class, sop_instance = data_set.get("SOPClassUID"), data_set.get("SOPInstanceUID")
+    if not sop_class or not sop_instance:
+        raise DataSetError(
+            "the data set has no SOP Class UID or SOP Instance UID, so it is no instance"
+        )
+    return str(sop_class), str(sop_instance)
+
+
+def original_transfer_syntax(data_set: Dataset) -> str | None:
+    """The transfer syntax that a data set was read in, where it says so."""
+    meta = getattr(data_set, "file_meta", None)
+    uid = None if meta is None else meta.get("TransferSyntaxUID")
+    return None if uid is None else str(uid)

@@ -1,0 +1,247 @@
+"""The errors that users see: what the peer said, in the standard's words, and what to try.
+
+The lifecycle errors are also the trio error that a user of streams would catch: aborted is broken,
+closed is closed, too late is too slow.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+
+import trio
+
+from .protocol.errors import (
+    AbortReason,
+    AbortSource,
+    DimseError,
+    LocalProtocolError,
+    ProtocolError,
+    RemoteProtocolError,
+)
+from .protocol.messages import Response
+from .protocol.status import Status
+
+__all__ = [
+    "AssociationAborted",
+    "AssociationClosed",
+    "AssociationError",
+    "AssociationRejected",
+    "AssociationTimeout",
+    "ConnectionFailed",
+    "ContextNotAccepted",
+    "DataSetTooLarge",
+    "DimseError",
+    "HandlerError",
+    "InvalidFile",
+    "LocalProtocolError",
+    "ProtocolError",
+    "QueryError",
+    "Reject",
+    "RejectReason",
+    "RejectResult",
+    "RejectSource",
+    "RemoteProtocolError",
+    "StatusError",
+]
+
+
+class RejectResult(enum.IntEnum):
+    """Whether a rejection is for good (PS3.8 Table 9-21)."""
+
+    PERMANENT = 1
+    TRANSIENT = 2
+
+
+class RejectSource(enum.IntEnum):
+    """Which part of the peer rejected (PS3.8 Table 9-21)."""
+
+    SERVICE_USER = 1
+    SERVICE_PROVIDER_ACSE = 2
+    SERVICE_PROVIDER_PRESENTATION = 3
+
+
+class RejectReason(enum.Enum):
+    """Why an association was rejected, as (source, reason): PS3.8 Table 9-21."""
+
+    NO_REASON_GIVEN = (1, 1)
+    APPLICATION_CONTEXT_NOT_SUPPORTED = (1, 2)
+    CALLING_AE_TITLE_NOT_RECOGNIZED = (1, 3)
+    CALLED_AE_TITLE_NOT_RECOGNIZED = (1, 7)
+    PROVIDER_NO_REASON_GIVEN = (2, 1)
+    PROTOCOL_VERSION_NOT_SUPPORTED = (2, 2)
+    TEMPORARY_CONGESTION = (3, 1)
+    LOCAL_LIMIT_EXCEEDED = (3, 2)
+
+    @property
+    def source(self) -> RejectSource:
+        return RejectSource(self.value[0])
+
+    @property
+    def code(self) -> int:
+        return self.value[1]
+
+
+_ADVICE: dict[RejectReason, str] = {
+    RejectReason.CALLING_AE_TITLE_NOT_RECOGNIZED: (
+        "the peer does not know us as {calling!r}: have that AE title configured there, or call"
+        " with one that it knows"
+    ),
+    RejectReason.CALLED_AE_TITLE_NOT_RECOGNIZED: (
+        "the peer is not called {called!r}: check its AE title, which is case-sensitive"
+    ),
+    RejectReason.TEMPORARY_CONGESTION: "the peer is busy: try again later",
+    RejectReason.LOCAL_LIMIT_EXCEEDED: (
+        "the peer has as many associations as it takes: try again later, or with fewer at once"
+    ),
+}
+
+
+class AssociationError(DimseError):
+    """An association could not be made, or is over."""
+
+
+class ConnectionFailed(AssociationError, OSError):
+    """No transport connection: the name was not found, or nobody answered at the address."""
+
+
+class AssociationRejected(AssociationError):
+    """The peer answered A-ASSOCIATE-RJ (PS3.8 §9.3.4).
+
+    Attributes:
+        result: Permanent or transient; a plain `int` where the peer sent a number that is neither.
+        source: Which part of the peer rejected, likewise.
+        reason: The reason as `RejectReason`, or the `int` that the peer sent.
+        is_transient: Whether trying again may help.
+    """
+
+    def __init__(self, result: int, source: int, reason: int, *, called: str, calling: str) -> None:
+        self.result: RejectResult | int = result
+        self.source: RejectSource | int = source
+        self.reason: RejectReason | int = reason
+        if result in _members(RejectResult):
+            self.result = RejectResult(result)
+        if source in _members(RejectSource):
+            self.source = RejectSource(source)
+        advice = ""
+        for known in RejectReason:
+            if known.value == (source, reason):
+                self.reason = known
+                advice = _ADVICE.get(known, "").format(called=called, calling=calling)
+        self.is_transient = result == RejectResult.TRANSIENT
+        said = ", ".join(_words(part) for part in (self.result, self.source, self.reason))
+        super().__init__(f"association rejected ({said})" + (f"; {advice}" if advice else ""))
+
+
+class AssociationAborted(AssociationError, trio.BrokenResourceError):
+    """The association was aborted by the peer, by this side, or with the connection.
+
+    `source` and `reason` are those of the peer's A-ABORT, `None` where there was none.
+    """
+
+    def __init__(
+        self, message: str, *, source: int | None = None, reason: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.source = source
+        self.reason = reason
+
+    @classmethod
+    def by_peer(cls, source: int, reason: int) -> AssociationAborted:
+        """For an A-ABORT PDU that was received."""
+        who = "the peer's application (service-user)"
+        why = ""
+        if source != AbortSource.SERVICE_USER:
+            who = "the peer's protocol layer (service-provider)"
+            known = {int(r): r.name.lower().replace("_", " ") for r in AbortReason}
+            why = f": {known.get(reason, f'unknown reason {reason}')}"
+        return cls(f"association aborted by {who}{why}", source=source, reason=reason)
+
+
+class AssociationClosed(AssociationError, trio.ClosedResourceError):
+    """The association has been released or closed; open another one."""
+
+
+class AssociationTimeout(AssociationError, trio.TooSlowError):
+    """The peer took longer than `Timeouts` allows; the association was aborted."""
+
+
+class ContextNotAccepted(AssociationError):
+    """No accepted presentation context fits what was asked for.
+
+    The message says what was proposed, what the peer answered, and what to try.
+    """
+
+
+class StatusError(DimseError):
+    """A DIMSE failure status: received from a peer, or raised by a handler to send one.
+
+    A handler raises `StatusError(Status.OUT_OF_RESOURCES, "disk full")`; the comment travels as
+    Error Comment, of which the first 64 characters reach the peer (PS3.7 §C).
+
+    Attributes:
+        status: The status.
+        comment: The error comment, if there is one.
+        response: The response message that carried it, when it came from a peer.
+    """
+
+    def __init__(
+        self, status: int, comment: str | None = None, *, response: Response | None = None
+    ) -> None:
+        self.status = Status(status)
+        self.comment = comment
+        self.response = response
+        super().__init__(f"{self.status}" + (f": {comment}" if comment else ""))
+
+    @classmethod
+    def of(cls, response: Response) -> StatusError:
+        """For a final response with a failure status."""
+        return cls(response.status, response.error_comment, response=response)
+
+
+class Reject(DimseError):
+    """Raised by `handle_association` to reject an association (PS3.8 §9.3.4)."""
+
+    def __init__(
+        self,
+        reason: RejectReason = RejectReason.NO_REASON_GIVEN,
+        result: RejectResult = RejectResult.PERMANENT,
+    ) -> None:
+        super().__init__(f"{_words(result)}: {_words(reason)}")
+        self.reason = reason
+        self.result = result
+
+
+class InvalidFile(DimseError, ValueError):
+    """A file that cannot be sent: it is not DICOM, or lacks its File Meta Information."""
+
+
+class DataSetTooLarge(DimseError):
+    """A peer's data set is longer than the limit for it."""
+
+
+class QueryError(DimseError, ValueError):
+    """A query that cannot be: an unknown keyword, level or model, or a value of no such form."""
+
+
+class HandlerError(DimseError, TypeError):
+    """A handler whose methods are not what their names say; found before serving begins."""
+
+
+def _words(value: enum.Enum | int) -> str:
+    if isinstance(value, enum.Enum):
+        return value.name.lower().replace("_", " ")
+    return f"unknown value {value}"
+
+
+def _members(kind: type[enum.IntEnum]) -> frozenset[int]:
+    return frozenset(int(member) for member in kind)
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The exceptions in an exception group, at any depth; of another exception, itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:  # pyright: ignore[reportUnknownVariableType,reportUnknownMemberType]
+            yield from leaves(inner)  # pyright: ignore[reportUnknownArgumentType]
+    else:
+        yield error

@@ -1,0 +1,184 @@
+"""The SCP's side as protocols: a handler is any object with `handle_*` methods.
+
+One narrow protocol per service, and `Handler`, a base class with all of them. What a handler
+*has* decides what is accepted; the methods that a subclass of `Handler` merely inherits do not
+count. `isinstance` against these protocols cannot tell the two apart, `services_of` can.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .errors import HandlerError, StatusError
+from .part10 import Instance
+from .protocol.status import Status
+from .protocol.uids import Service
+from .requests import (
+    AssociationRequest,
+    EchoRequest,
+    FindRequest,
+    GetRequest,
+    MoveRequest,
+    StoreRequest,
+)
+
+if TYPE_CHECKING:
+    import os
+
+    from pydicom import Dataset
+
+    from .client import Destination
+
+    Sendable = str | os.PathLike[str] | Instance | Dataset
+
+
+class SupportsEcho(Protocol):
+    """Verification (PS3.4 Annex A)."""
+
+    async def handle_echo(self, request: EchoRequest, /) -> Status:
+        """Answer a C-ECHO with a status."""
+        ...
+
+
+class SupportsStore(Protocol):
+    """Storage (PS3.4 Annex B)."""
+
+    async def handle_store(self, request: StoreRequest, /) -> Status:
+        """Take an instance; `Status.SUCCESS` says that it is now this side's to keep."""
+        ...
+
+
+class SupportsFind(Protocol):
+    """Query (PS3.4 Annexes C and K)."""
+
+    def handle_find(self, request: FindRequest, /) -> AsyncIterator[Dataset]:
+        """Yield the matches. C-CANCEL arrives as `trio.Cancelled`."""
+        ...
+
+
+class SupportsGet(Protocol):
+    """Retrieve on the same association (PS3.4 §C.4.3)."""
+
+    def handle_get(self, request: GetRequest, /) -> AsyncIterator[Sendable]:
+        """Yield the instances to send: paths of DICOM files, `Instance`s, or data sets."""
+        ...
+
+
+class SupportsMove(Protocol):
+    """Retrieve to a third party (PS3.4 §C.4.2)."""
+
+    def handle_move(self, request: MoveRequest, /) -> AsyncIterator[Sendable]:
+        """Yield the instances to send: paths of DICOM files, `Instance`s, or data sets."""
+        ...
+
+
+class SupportsDestinations(Protocol):
+    """Where a C-MOVE goes, for a handler that knows better than a map of peers."""
+
+    async def resolve_destination(self, ae_title: str, /) -> Destination | None:
+        """The destination of that AE title; `None` if it is unknown (0xA801)."""
+        ...
+
+
+class SupportsAssociation(Protocol):
+    """Admission, and what lives as long as an association."""
+
+    def handle_association(
+        self, request: AssociationRequest, /
+    ) -> AbstractAsyncContextManager[object]:
+        """Entered before acceptance (raise `Reject` to refuse), left when the association ends."""
+        ...
+
+
+class Handler:
+    """A base class with every method: each refuses, none is offered until it is overridden."""
+
+    async def handle_echo(self, request: EchoRequest, /) -> Status:
+        """See `SupportsEcho`."""
+        raise StatusError(Status.SOP_CLASS_NOT_SUPPORTED)
+
+    async def handle_store(self, request: StoreRequest, /) -> Status:
+        """See `SupportsStore`."""
+        raise StatusError(Status.SOP_CLASS_NOT_SUPPORTED)
+
+    def handle_find(self, request: FindRequest, /) -> AsyncIterator[Dataset]:
+        """See `SupportsFind`."""
+        raise StatusError(Status.SOP_CLASS_NOT_SUPPORTED)
+
+    def handle_get(self, request: GetRequest, /) -> AsyncIterator[Sendable]:
+        """See `SupportsGet`."""
+        raise StatusError(Status.SOP_CLASS_NOT_SUPPORTED)
+
+    def handle_move(self, request: MoveRequest, /) -> AsyncIterator[Sendable]:
+        """See `SupportsMove`."""
+        raise StatusError(Status.SOP_CLASS_NOT_SUPPORTED)
+
+    async def resolve_destination(self, ae_title: str, /) -> Destination | None:
+        """See `SupportsDestinations`."""
+        raise NotImplementedError
+
+    def handle_association(
+        self, request: AssociationRequest, /
+    ) -> AbstractAsyncContextManager[object]:
+        """See `SupportsAssociation`."""
+        raise NotImplementedError
+
+
+METHODS: dict[Service, str] = {
+    Service.ECHO: "handle_echo",
+    Service.STORAGE: "handle_store",
+    Service.FIND: "handle_find",
+    Service.GET: "handle_get",
+    Service.MOVE: "handle_move",
+}
+_STREAMS = frozenset(("handle_find", "handle_get", "handle_move"))
+_COROUTINES = frozenset(("handle_echo", "handle_store", "resolve_destination"))
+
+
+def method_of(handler: object, name: str) -> Callable[..., Any] | None:
+    """A handler's own method of that name; `None` if it has none or only inherits `Handler`'s."""
+    method: Callable[..., Any] | None = getattr(handler, name, None)
+    if method is None or getattr(method, "__func__", None) is getattr(Handler, name, None):
+        return None
+    return method
+
+
+def services_of(handler: object) -> frozenset[Service]:
+    """The services that a handler offers.
+
+    Raises:
+        HandlerError: One of its methods does not have its protocol's signature.
+    """
+    for name in (*METHODS.values(), "resolve_destination", "handle_association"):
+        if (method := method_of(handler, name)) is not None:
+            _check_signature(handler, name, method)
+    known = {*METHODS.values(), "handle_association"}
+    strays = {name for name in dir(handler) if name.startswith("handle_")} - known
+    strays = {name for name in strays if callable(getattr(handler, name))}
+    if strays:
+        raise HandlerError(
+            f"{type(handler).__name__} has {', '.join(sorted(strays))}, which no service calls;"
+            f" there are {', '.join(sorted(known))}"
+        )
+    return frozenset(s for s, name in METHODS.items() if method_of(handler, name) is not None)
+
+
+def _check_signature(handler: object, name: str, method: Callable[..., Any]) -> None:
+    where = f"{type(handler).__name__}.{name}"
+    if not callable(method):
+        raise HandlerError(f"{where} is not a method")
+    try:
+        inspect.signature(method).bind(object())
+    except TypeError:
+        raise HandlerError(f"{where} must take one argument beside self") from None
+    function = inspect.unwrap(method)
+    if name in _STREAMS and inspect.iscoroutinefunction(function):
+        raise HandlerError(
+            f"{where} must be an async generator: `async def` with a `yield` in it, or a function"
+            " that returns an async iterator"
+        )
+    if name in _COROUTINES and not inspect.iscoroutinefunction(function):
+        raise HandlerError(f"{where} must be an `async def` that returns its result")

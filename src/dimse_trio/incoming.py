@@ -1,0 +1,197 @@
+"""What arrives before its reader wants it: bounded in memory, the rest in a temporary file.
+
+The receive task never waits for a handler while anything else needs the connection. So what it has
+read must go somewhere: into memory up to a limit, then, if waiting for the reader is no option,
+into an unnamed temporary file.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import IO
+
+import trio
+
+from .errors import DataSetTooLarge, DimseError
+
+_LENGTH_BYTES = 8
+
+
+class Spool:
+    """A queue of byte strings whose tail lies in a temporary file once memory is full.
+
+    The temporary file is written and read in place, in the event loop: its blocks are in the page
+    cache, where a thread costs more than the copy.
+    """
+
+    def __init__(self, memory_limit: int) -> None:
+        self._memory: deque[bytes] = deque()
+        self._limit = memory_limit
+        self._file: IO[bytes] | None = None
+        self._read = self._written = 0
+        self.in_memory = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether what is appended next goes to the file."""
+        return self.in_memory >= self._limit
+
+    def append(self, data: bytes) -> None:
+        if self._read == self._written and not self.full:
+            self._memory.append(data)
+            self.in_memory += len(data)
+            return
+        if self._file is None:
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the spool
+        self._file.seek(self._written)
+        self._file.write(len(data).to_bytes(_LENGTH_BYTES, "big"))
+        self._file.write(data)
+        self._written += _LENGTH_BYTES + len(data)
+
+    def popleft(self) -> bytes | None:
+        """The oldest byte string, or `None` if there is none."""
+        if self._memory:
+            data = self._memory.popleft()
+            self.in_memory -= len(data)
+            return data
+        if self._file is None or self._read == self._written:
+            return None
+        self._file.seek(self._read)
+        length = int.from_bytes(self._file.read(_LENGTH_BYTES), "big")
+        data = self._file.read(length)
+        self._read += _LENGTH_BYTES + length
+        if self._read == self._written:
+            self._file.seek(0)
+            self._file.truncate()
+            self._read = self._written = 0
+        return data
+
+    def close(self) -> None:
+        """Give up memory and file."""
+        self._memory.clear()
+        self.in_memory = self._read = self._written = 0
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class Inbox:
+    """A spool between the receive task and one reader.
+
+    The receive task calls `put`, `end`, `fail` and `discard`, which never wait; the reader awaits
+    `get`. `on_progress` is called when the reader takes something, or stops wanting it.
+    """
+
+    def __init__(self, memory_limit: int) -> None:
+        self._spool = Spool(memory_limit)
+        self._changed = trio.Event()
+        self._error: BaseException | None = None
+        self.ended = False
+        self.discarding = False
+        self.progress = 0
+        self.reader_moved = trio.Event()
+
+    @property
+    def full(self) -> bool:
+        return self._spool.full and not self.discarding
+
+    def put(self, data: bytes) -> None:
+        if not self.discarding:
+            self._spool.append(data)
+            self._wake_reader()
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self.ended = True
+        self._wake_reader()
+
+    def fail(self, error: BaseException) -> None:
+        """Nothing more will come, because of `error`; the reader gets what is there, then it."""
+        if not self.ended:
+            self._error = error
+            self.end()
+
+    def discard(self) -> None:
+        """The reader wants nothing more: drop what is there and what comes."""
+        self.discarding = True
+        self._spool.close()
+        self._wake_receiver()
+        self._wake_reader()
+
+    async def get(self) -> bytes | None:
+        """The next byte string, or `None` at the end. Cancellation takes nothing away.
+
+        Raises:
+            DimseError: What `fail` was given.
+        """
+        while (data := self._spool.popleft()) is None:
+            if self.ended:
+                if self._error is not None:
+                    raise self._error
+                return None
+            await self._changed.wait()
+        self.progress += 1
+        self._wake_receiver()
+        return data
+
+    def _wake_reader(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    def _wake_receiver(self) -> None:
+        self.reader_moved.set()
+        self.reader_moved = trio.Event()
+
+
+class IncomingDataSet:
+    """The data set of one message while it arrives. Its bytes can be read once.
+
+    Args:
+        memory_limit: Bytes held in memory.
+        size_limit: Bytes taken in all; of a longer data set the rest is dropped and the reader
+            gets `DataSetTooLarge`.
+    """
+
+    def __init__(self, *, memory_limit: int, size_limit: int) -> None:
+        self.inbox = Inbox(memory_limit)
+        self.size = 0
+        self._size_limit = size_limit
+        self._taken = False
+        self._complete = trio.Event()
+
+    def feed(self, data: bytes | memoryview, is_last: bool) -> None:
+        """Take the next fragment from the receive task."""
+        self.size += len(data)
+        if self.size > self._size_limit:
+            self.inbox.fail(DataSetTooLarge(f"a data set of more than {self._size_limit} bytes"))
+        elif len(data):
+            self.inbox.put(bytes(data))
+        if is_last:
+            self.end()
+
+    def end(self) -> None:
+        """No more fragments follow."""
+        self.inbox.end()
+        self._complete.set()
+
+    async def wait_complete(self) -> None:
+        """Wait until the last fragment has arrived, read or not."""
+        await self._complete.wait()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes as they come.
+
+        Raises:
+            DimseError: They have been read before, are too many, or the association is gone.
+        """
+        if self._taken:
+            raise DimseError("this data set has been read already: it is streamed, not kept")
+        self._taken = True
+        while (chunk := await self.inbox.get()) is not None:
+            yield chunk
+
+    async def read(self) -> bytes:
+        """All of it, in memory."""
+        return b"".join([chunk async for chunk in self.chunks()])

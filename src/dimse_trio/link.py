@@ -1,0 +1,428 @@
+"""One association's core joined to its connection: events in, whole messages out.
+
+The link advances the core and writes what follows from it under one lock, so that core and wire
+never disagree. It owns ARTIM, the time one PDU may take, and how an association ends on the wire
+(PS3.8 §9.1.5, §9.2); it knows nothing of operations, handlers or users' tasks.
+
+One task receives (`next_event`); any task may send. A message is sent whole before the next begins
+(PS3.8 Annex E); if it cannot be finished once begun, the association is aborted.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from math import inf
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import trio
+
+from .config import Timeouts
+from .errors import (
+    AssociationAborted,
+    AssociationClosed,
+    AssociationError,
+    AssociationRejected,
+    AssociationTimeout,
+    LocalProtocolError,
+)
+from .part10 import Instance
+from .protocol.dimse import DimseConnection
+from .protocol.events import (
+    Aborted,
+    AssociateAccepted,
+    AssociateRejected,
+    AssociateRequested,
+    DimseEvent,
+    ProviderAborted,
+    Refused,
+)
+from .protocol.messages import Message
+from .protocol.negotiation import Negotiated
+from .protocol.pdus import AssociateAC, AssociateRJ, AssociateRQ
+from .protocol.state import State
+from .protocol.upper_layer import Role
+from .transport import Transport, TransportError
+
+logger = logging.getLogger("dimse_trio")
+
+BLOCK = 1 << 18
+"""About how many bytes of a data set are read and written at once."""
+BLOCKING_READ = 1 << 20
+"""A file up to this long is read in the event loop: from the page cache that is faster than the
+way to a thread and back; a longer one is read in a worker thread."""
+
+
+class DataSource(Protocol):
+    """A data set to be sent: its length, and its bytes in order."""
+
+    length: int
+
+    async def read(self, size: int) -> bytes | memoryview:
+        """The next `size` bytes, fewer only at the end."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class BytesSource:
+    """A data set in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self._view = memoryview(data)
+        self._position = 0
+        self.length = len(data)
+
+    async def read(self, size: int) -> memoryview:
+        start = self._position
+        self._position += size
+        return self._view[start : self._position]
+
+    def close(self) -> None:
+        self._view.release()
+
+
+class FileSource:
+    """The data set of a DICOM file, from its bytes on disk."""
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._file: BinaryIO | None = None
+        self.length = instance.length
+
+    async def read(self, size: int) -> bytes:
+        if self.length <= BLOCKING_READ:
+            return self._read(size)
+        return await trio.to_thread.run_sync(self._read, size)
+
+    def _read(self, size: int) -> bytes:
+        if self._file is None:
+            self._file = Path(self._instance.path).open("rb")  # noqa: SIM115 - see close
+            self._file.seek(self._instance.offset)
+        return self._file.read(size)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+class Link:
+    """See the module.
+
+    Args:
+        stream: The connection; the link closes it.
+        role: Which side of the association this is.
+        max_pdu_length: What is announced as maximum length, in bytes.
+        timeouts: Of these, `associate`, `network`, `linger` and `cancel_grace` are the link's.
+    """
+
+    def __init__(
+        self, stream: trio.abc.Stream, role: Role, *, max_pdu_length: int, timeouts: Timeouts
+    ) -> None:
+        self.core = DimseConnection(role, max_pdu_length=max_pdu_length)
+        self.timeouts = timeouts
+        self._transport = Transport(stream, timeout=timeouts.network, grace=timeouts.cancel_grace)
+        self._message_lock = trio.Lock()
+        self._receive_scope = trio.CancelScope()
+        self._lost = False
+        self._artim_starts = 0
+        self._artim_deadline = inf
+        self._pdu_deadline = inf
+        self.failure: AssociationError | None = None
+        """Why this side gave the association up, where it did."""
+
+    @property
+    def peer_address(self) -> str:
+        return self._transport.peer_address
+
+    @property
+    def negotiated(self) -> Negotiated:
+        return self.core.negotiated
+
+    @property
+    def state(self) -> State:
+        return self.core.upper_layer.state
+
+    @property
+    def established(self) -> bool:
+        """Whether requests can be sent."""
+        return self.state is State.ESTABLISHED
+
+    # -- establishment ---------------------------------------------------------------------------
+
+    async def associate(self, request: AssociateRQ) -> Negotiated:
+        """Ask for an association and await the answer (PS3.8 §7.1).
+
+        Raises:
+            AssociationError: Rejected, aborted, too late, or no connection any more.
+        """
+        async with self._transport.lock:
+            self.core.associate(request)
+            await self._write_pending()
+        with trio.move_on_after(self.timeouts.associate):
+            match event := await self.next_event():
+                case AssociateAccepted():
+                    return self.negotiated
+                case AssociateRejected(reject=rj):
+                    raise AssociationRejected(
+                        rj.result,
+                        rj.source,
+                        rj.reason,
+                        called=request.called_ae_title,
+                        calling=request.calling_ae_title,
+                    )
+                case _:
+                    raise self.end_of(event)
+        raise AssociationTimeout(
+            f"no answer to A-ASSOCIATE-RQ in {self.timeouts.associate:g} s: is this a DICOM port,"
+            " and does it expect TLS?"
+        )
+
+    async def await_request(self) -> AssociateRQ:
+        """Await the peer's A-ASSOCIATE-RQ, as long as ARTIM runs.
+
+        Raises:
+            AssociationError: The peer sent something else, nothing in time, or closed.
+        """
+        self.core.upper_layer.transport_connected()
+        event = await self.next_event()
+        if isinstance(event, AssociateRequested):
+            return event.request
+        raise self.end_of(event)
+
+    async def accept(self, accept: AssociateAC) -> None:
+        """Answer A-ASSOCIATE-AC."""
+        async with self._transport.lock:
+            self.core.accept(accept)
+            await self._write_pending()
+
+    async def reject(self, reject: AssociateRJ) -> None:
+        """Answer A-ASSOCIATE-RJ and see that the peer can read it."""
+        async with self._transport.lock:
+            self.core.reject(reject)
+            await self._write_pending()
+            await self._transport.send_eof()
+        await self.drain()
+
+    # -- receiving -------------------------------------------------------------------------------
+
+    async def next_event(self, idle: float = inf) -> DimseEvent | None:
+        """The next event; `None` when the connection is over. Only one task may call this.
+
+        Args:
+            idle: Seconds after which a peer that sends nothing at all is given up.
+        """
+        upper_layer = self.core.upper_layer
+        while True:
+            event = self.core.next_event()
+            while upper_layer.warnings:
+                logger.warning("%s: %s", self.peer_address, upper_layer.warnings.popleft())
+            await self._flush()
+            if event is not None:
+                self._pdu_deadline = inf
+                return event
+            if self.state is State.IDLE:
+                return None
+            await self._receive(idle)
+
+    async def _receive(self, idle: float) -> None:
+        """Give the core more bytes, the end of the stream, or ARTIM's expiry."""
+        upper_layer = self.core.upper_layer
+        now = trio.current_time()
+        if upper_layer.receiving:
+            self._pdu_deadline = min(self._pdu_deadline, now + self.timeouts.network)
+            deadline = self._pdu_deadline
+        else:
+            deadline = now + idle
+        data = b""
+        with trio.CancelScope(deadline=deadline) as self._receive_scope:
+            self._set_artim()
+            data = await self._transport.receive()
+        if data:
+            upper_layer.receive_data(data)
+        elif not self._receive_scope.cancelled_caught or self._lost:
+            upper_layer.receive_eof()
+        elif upper_layer.artim_running:
+            upper_layer.artim_expired()
+        else:
+            why = f"nothing happened for {idle:g} s"
+            if upper_layer.receiving:
+                why = f"a PDU was not complete after {self.timeouts.network:g} s"
+            await self.abort(AssociationTimeout(f"{why}; the association was aborted"))
+
+    def _set_artim(self) -> None:
+        """Let ARTIM, if the core runs it, bound the receiving that is going on or begins."""
+        upper_layer = self.core.upper_layer
+        if self._artim_starts != upper_layer.artim_starts:
+            self._artim_starts = upper_layer.artim_starts
+            awaiting_close = self.state is State.AWAITING_CLOSE
+            wait = self.timeouts.linger if awaiting_close else self.timeouts.associate
+            self._artim_deadline = trio.current_time() + wait
+        if upper_layer.artim_running:
+            self._receive_scope.deadline = self._artim_deadline
+
+    async def _flush(self) -> None:
+        """Write what the core wants to say by itself. A peer that does not take it is dropped."""
+        upper_layer = self.core.upper_layer
+        if upper_layer.has_data_to_send:
+            with trio.CancelScope(shield=True), trio.move_on_after(self.timeouts.linger) as scope:
+                async with self._transport.lock:
+                    try:
+                        await self._write_pending()
+                    except AssociationError:
+                        return
+                    if self.state is State.AWAITING_CLOSE:
+                        await self._transport.send_eof()
+            if scope.cancelled_caught:
+                await self._transport.aclose()
+        if upper_layer.close_transport:
+            await self._transport.aclose()
+
+    def end_of(self, event: DimseEvent | None) -> AssociationError:
+        """The error for an event that ends an association (or for one that has no place)."""
+        if self.failure is not None:
+            return self.failure
+        match event:
+            case Aborted(source=source, reason=reason):
+                return AssociationAborted.by_peer(source, reason)
+            case ProviderAborted(error=None) | None:
+                return AssociationAborted("the connection was lost")
+            case ProviderAborted(error=error) | Refused(error=error):
+                return AssociationAborted(f"aborted, because the peer broke the protocol: {error}")
+            case _:
+                return AssociationClosed("the peer released the association")
+
+    # -- sending ---------------------------------------------------------------------------------
+
+    async def send_message(
+        self, context_id: int, message: Message, source: DataSource | None = None
+    ) -> None:
+        """Send a message and its data set; the caller closes the source.
+
+        Cancelled before its first PDU, nothing is sent; after the last it is not noticed. Between
+        PDUs the association is aborted, as half a message cannot be taken back.
+
+        Raises:
+            AssociationError: The association is over.
+            OSError: The source cannot be read.
+        """
+        async with self._message_lock:
+            first = b"" if source is None else await source.read(self._block_length)
+            async with self._transport.lock:
+                self._check_open()
+                wire = self.core.command_pdus(context_id, message, has_data_set=source is not None)
+                left = 0 if source is None else source.length - len(first)
+                if source is not None:
+                    wire += self._data_set_pdus(context_id, first, is_last=left <= 0)
+                await self._write(wire)
+            if source is not None and left > 0:
+                await self._send_rest(context_id, message, source, left)
+
+    async def _send_rest(
+        self, context_id: int, message: Message, source: DataSource, left: int
+    ) -> None:
+        """The data set's blocks after the first; whatever stops this aborts the association."""
+        whole = False
+        try:
+            while left > 0:
+                block = await source.read(self._block_length)
+                if not block:
+                    raise OSError(f"the data set of {message.name} ended {left} bytes early")
+                left -= len(block)
+                await trio.lowlevel.checkpoint_if_cancelled()
+                async with self._transport.lock:
+                    self._check_open()
+                    await self._write(self._data_set_pdus(context_id, block, is_last=left <= 0))
+            whole = True
+        finally:
+            if not whole:
+                await self.abort(
+                    AssociationAborted(f"aborted inside a {message.name}, which was not all sent")
+                )
+
+    @property
+    def _block_length(self) -> int:
+        fragment = self.core.fragment_length
+        return max(BLOCK // fragment, 1) * fragment
+
+    def _data_set_pdus(self, context_id: int, data: bytes | memoryview, *, is_last: bool) -> bytes:
+        return b"".join(
+            part
+            for header_and_fragment in self.core.data_set_pdus(context_id, data, is_last=is_last)
+            for part in header_and_fragment
+        )
+
+    def _check_open(self) -> None:
+        if self.state in (State.ESTABLISHED, State.AWAITING_LOCAL_RELEASE):
+            return
+        raise self.failure or AssociationClosed("the association is over")
+
+    async def _write_pending(self) -> None:
+        data = self.core.upper_layer.data_to_send()
+        if data:
+            await self._write(data)
+
+    async def _write(self, data: bytes) -> None:
+        try:
+            await self._transport.write(data)
+        except TransportError as error:
+            # what the peer said before it went may still be there to be read
+            self._lost = True
+            self._receive_scope.deadline = trio.current_time() + self.timeouts.linger
+            raise AssociationAborted(f"connection lost: {error}") from error
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    async def release(self) -> None:
+        """Send A-RELEASE-RQ, after any message that is being sent (PS3.8 §7.2)."""
+        async with self._message_lock, self._transport.lock:
+            if self.established:
+                self.core.upper_layer.release()
+                await self._write_pending()
+
+    async def respond_to_release(self) -> None:
+        """Send A-RELEASE-RP, if one is due."""
+        async with self._message_lock, self._transport.lock:
+            try:
+                self.core.upper_layer.respond_to_release()
+            except LocalProtocolError:
+                return  # the peer has aborted in the meantime
+            self._set_artim()
+            await self._write_pending()
+
+    async def abort(self, why: AssociationError | None = None) -> None:
+        """Send A-ABORT, if there is still an association: shielded, bounded by `linger`."""
+        try:
+            self.core.upper_layer.abort()
+        except LocalProtocolError:
+            return  # Sta1, Sta2 or Sta13: nothing to abort
+        self.failure = self.failure or why
+        self._set_artim()
+        await self._flush()
+
+    async def drain(self) -> None:
+        """Receive until the peer closes, or ARTIM expires; shielded."""
+        with trio.CancelScope(shield=True):
+            while await self.next_event() is not None:
+                pass
+
+    async def aclose(self) -> None:
+        """Close the connection at once, whatever the state."""
+        await self._transport.aclose()
+
+
+@asynccontextmanager
+async def closing(link: Link) -> AsyncIterator[Link]:
+    """The link, whose connection is closed at the end whatever happens."""
+    try:
+        yield link
+    finally:
+        with trio.CancelScope(shield=True):
+            await link.aclose()
+
+
+def source_of(data: bytes | Instance) -> DataSource:
+    """What to send a data set from: encoded bytes, or an instance's file."""
+    return BytesSource(data) if isinstance(data, bytes) else FileSource(data)

@@ -1,0 +1,406 @@
+"""C-FIND, C-GET and C-MOVE as this side asks for them: objects to await, or to enter and iterate.
+
+Leaving the block before the final response, for whatever reason, is C-CANCEL (PS3.7 §9.3.2.3):
+`Association.cancel_invocation` sends it and drops what still comes. No generator is involved, so
+nothing holds a cancel scope over a `yield`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, final
+
+import attrs
+import trio
+
+from . import datasets
+from .contexts import context_for
+from .errors import LocalProtocolError, StatusError
+from .incoming import Inbox
+from .link import BytesSource
+from .protocol.messages import (
+    CFindRQ,
+    CGetRQ,
+    CGetRSP,
+    CMoveRQ,
+    CMoveRSP,
+    Request,
+    Response,
+)
+from .protocol.negotiation import AcceptedContext
+from .protocol.status import Status
+from .queries import Model, Query, set_character_set
+from .requests import StoreRequest
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+    from .association import Association
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+
+class Invocation:
+    """A request of this side until its final response, as the receive task sees it."""
+
+    def __init__(self, request: Request, context: AcceptedContext, memory_limit: int) -> None:
+        self.request = request
+        self.context = context
+        self.inbox = Inbox(memory_limit)
+        self.pending: Response | None = None
+        self.final: Response | None = None
+        self.final_data: bytes | None = None
+        self.done = trio.Event()
+        self.last_activity = trio.current_time()
+        self._failure: BaseException | None = None
+
+    def deliver(self, response: Response, data: bytes | None) -> None:
+        """Take a response and its data set."""
+        self.last_activity = trio.current_time()
+        if not response.status.is_pending:
+            self.final, self.final_data = response, data
+            self.inbox.end()
+            self.done.set()
+            return
+        self.pending = response
+        if isinstance(self.request, CFindRQ):
+            if data is not None:  # some peers send a pending response without identifier
+                self.inbox.put(data)
+        else:
+            self.inbox.put(b"")  # what counts is `pending`; a data set here is against PS3.4
+
+    def fail(self, error: BaseException) -> bool:
+        """The association is over; whether somebody is there to be told."""
+        listening = not self.inbox.discarding
+        self._failure = error
+        self.inbox.fail(error)
+        self.done.set()
+        return listening
+
+    def raise_failure(self) -> None:
+        """Raise what ended the association, if it did before the final response."""
+        if self._failure is not None:
+            raise self._failure
+
+
+class Operation(Generic[ItemT, ResultT]):
+    """Common part of `FindOperation`, `GetOperation` and `MoveOperation`.
+
+    `await operation` is the whole result; `async with operation as items: async for item in items:`
+    is one item at a time. Leaving the block early, by `break`, exception or cancellation, cancels
+    the operation: C-CANCEL, then `Timeouts.cancel_grace` for the peer to end it, then A-ABORT.
+
+    Attributes:
+        final: The final response, once it has come.
+    """
+
+    _service_index = 0
+
+    def __init__(
+        self, association: Association, what: Query | Dataset, model: str | None, *, check: bool
+    ) -> None:
+        self._association = association
+        self._identifier = what.identifier if isinstance(what, Query) else what
+        self._context = context_for(association.negotiated, *self._models(what, model))
+        self._check = check
+        self._invocation: Invocation | None = None
+        self._left = False
+
+    @property
+    def final(self) -> Response | None:
+        return None if self._invocation is None else self._invocation.final
+
+    def _models(self, what: Query | Dataset, model: str | None) -> tuple[str, ...]:
+        """The SOP classes that would do, best first."""
+        if model is not None:
+            return (model,)
+        chosen = what.model if isinstance(what, Query) else None
+        level = str(self._identifier.get("QueryRetrieveLevel", ""))
+        if chosen is None:
+            roots = [Model.STUDY_ROOT, Model.PATIENT_ROOT]
+            if level == "PATIENT":
+                roots.reverse()
+        else:
+            roots = [chosen]
+        return tuple(root.value[self._service_index] for root in roots)
+
+    def _make(self, message_id: int) -> Request:
+        raise NotImplementedError
+
+    async def _next(self, invocation: Invocation) -> ItemT | None:
+        raise NotImplementedError
+
+    async def _result(self) -> ResultT:
+        raise NotImplementedError
+
+    def __await__(self) -> Generator[Any, Any, ResultT]:
+        return self._run().__await__()
+
+    async def _run(self) -> ResultT:
+        async with self:
+            return await self._result()
+
+    async def __aenter__(self) -> Self:
+        if self._invocation is not None:
+            raise LocalProtocolError(
+                "an operation can be used once; ask the association for another"
+            )
+        set_character_set(self._identifier)
+        identifier = datasets.encode(self._identifier, self._context.transfer_syntax)
+        self._invocation = await self._association.invoke(
+            self._context, self._make, BytesSource(identifier)
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._invocation is not None
+        self._left = True
+        await self._association.cancel_invocation(self._invocation)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ItemT:
+        if self._invocation is None or self._left:
+            raise LocalProtocolError(
+                "iterate inside the operation's block: async with association.find(…) as matches:"
+                " async for match in matches: …"
+            )
+        item = await self._next(self._invocation)
+        if item is None:
+            self._check_final()
+            raise StopAsyncIteration
+        return item
+
+    def _check_final(self) -> None:
+        if self._check and self.final is not None and self.final.status.is_failure:
+            raise StatusError.of(self.final)
+
+    async def _get(self, invocation: Invocation) -> bytes | None:
+        return await self._association.watch(invocation, invocation.inbox.get)
+
+
+@final
+class FindOperation(Operation["Dataset", "list[Dataset]"]):
+    """A C-FIND: its items are the matching data sets (PS3.7 §9.1.2)."""
+
+    _service_index = 0
+
+    def _make(self, message_id: int) -> Request:
+        return CFindRQ(message_id=message_id, affected_sop_class_uid=self._context.abstract_syntax)
+
+    async def _next(self, invocation: Invocation) -> Dataset | None:
+        data = await self._get(invocation)
+        return None if data is None else datasets.decode(data, self._context.transfer_syntax)
+
+    async def _result(self) -> list[Dataset]:
+        return [match async for match in self]
+
+
+@attrs.frozen
+class RetrieveResult:
+    """How a C-GET or C-MOVE ended.
+
+    The counts are those of the final response, `None` where the peer left one out; `files` are the
+    files that a C-GET with `save_to` wrote.
+    """
+
+    status: Status
+    completed: int | None
+    failed: int | None
+    warning: int | None
+    remaining: int | None
+    failed_sop_instance_uids: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+
+
+class _Retrieve(Operation[ItemT, RetrieveResult]):
+    _files: tuple[Path, ...] = ()
+
+    async def _result(self) -> RetrieveResult:
+        async for _ in self:
+            pass
+        return self.result
+
+    @property
+    def result(self) -> RetrieveResult:
+        """The counts and failed UIDs.
+
+        Raises:
+            LocalProtocolError: The final response has not come.
+        """
+        final = self.final
+        if not isinstance(final, CGetRSP | CMoveRSP) or self._invocation is None:
+            raise LocalProtocolError("the final response has not come yet")
+        failed: tuple[str, ...] = ()
+        if self._invocation.final_data:
+            identifier = datasets.decode(self._invocation.final_data, self._context.transfer_syntax)
+            uids = identifier.get("FailedSOPInstanceUIDList") or ()
+            failed = (str(uids),) if isinstance(uids, str) else tuple(map(str, uids))
+        return RetrieveResult(
+            final.status,
+            final.completed,
+            final.failed,
+            final.warning,
+            final.remaining,
+            failed,
+            self._files,
+        )
+
+
+@final
+class MoveOperation(_Retrieve[CMoveRSP]):
+    """A C-MOVE: its items are the pending responses; a slow reader sees the latest."""
+
+    _service_index = 1
+
+    def __init__(
+        self,
+        association: Association,
+        what: Query | Dataset,
+        model: str | None,
+        *,
+        destination: str,
+        check: bool,
+    ) -> None:
+        super().__init__(association, what, model, check=check)
+        self._destination = destination
+
+    def _make(self, message_id: int) -> Request:
+        return CMoveRQ(
+            message_id=message_id,
+            affected_sop_class_uid=self._context.abstract_syntax,
+            move_destination=self._destination,
+        )
+
+    async def _next(self, invocation: Invocation) -> CMoveRSP | None:
+        if await self._get(invocation) is None:
+            return None
+        assert isinstance(invocation.pending, CMoveRSP)
+        return invocation.pending
+
+
+@final
+class GetOperation(_Retrieve[StoreRequest]):
+    """A C-GET: its items are the instances, as they arrive (PS3.7 §9.1.3).
+
+    An instance is acknowledged when the loop comes back for the next one or the block is left in
+    peace; by an exception or cancellation it is refused. With `save_to` the instances are written
+    to `<SOP Instance UID>.dcm` in that folder instead, and there are no items.
+    """
+
+    _service_index = 2
+
+    def __init__(
+        self,
+        association: Association,
+        what: Query | Dataset,
+        model: str | None,
+        *,
+        save_to: Path | None,
+        check: bool,
+    ) -> None:
+        super().__init__(association, what, model, check=check)
+        self._folder = save_to
+        self._unsaved: list[OSError] = []
+        self._offered: list[_Offer] = []
+        self._current: _Offer | None = None
+        self._task: trio.lowlevel.Task | None = None
+
+    def _make(self, message_id: int) -> Request:
+        return CGetRQ(message_id=message_id, affected_sop_class_uid=self._context.abstract_syntax)
+
+    async def __aenter__(self) -> Self:
+        self._association.retrieving(self, True)
+        try:
+            return await super().__aenter__()
+        except BaseException:
+            self._association.retrieving(self, False)
+            raise
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._settle(Status.SUCCESS if error is None else Status.OUT_OF_RESOURCES)
+        self._left = True
+        for offer in self._offered:
+            offer.settle(Status.OUT_OF_RESOURCES)
+        try:
+            await super().__aexit__(kind, error, traceback)
+        finally:
+            self._association.retrieving(self, False)
+
+    def holds(self, task: trio.lowlevel.Task) -> bool:
+        """Whether the C-GET can only go on when that task comes back for the next instance."""
+        return self._current is not None and self._task is task
+
+    async def _result(self) -> RetrieveResult:
+        if self._folder is None:
+            raise LocalProtocolError(
+                "awaiting a C-GET needs save_to=…; to take the instances yourself, enter it:"
+                " async with association.get(…) as instances: async for instance in instances: …"
+            )
+        result = await super()._result()
+        if self._unsaved and self._check:
+            raise self._unsaved[0]
+        return result
+
+    async def _next(self, invocation: Invocation) -> StoreRequest | None:
+        self._settle(Status.SUCCESS)
+        while await self._get(invocation) is not None:
+            if self._offered:
+                self._current = self._offered.pop(0)
+                self._task = trio.lowlevel.current_task()
+                return self._current.request
+        return None
+
+    def _settle(self, status: Status) -> None:
+        if self._current is not None:
+            self._current.settle(status)
+            self._current = None
+
+    async def receive(self, request: StoreRequest) -> Status:
+        """Take a sub-operation's instance, for its performance; the status is for the peer."""
+        assert self._invocation is not None
+        self._invocation.last_activity = trio.current_time()
+        if self._left:
+            return Status.OUT_OF_RESOURCES
+        if self._folder is not None:
+            path = self._folder / request.file_name
+            try:
+                await request.save_as(path)
+            except OSError as error:
+                self._unsaved.append(error)
+                raise StatusError(Status.OUT_OF_RESOURCES, "cannot be saved") from error
+            self._files += (path,)
+            return Status.SUCCESS
+        offer = _Offer(request)
+        self._offered.append(offer)
+        self._invocation.inbox.put(b"")
+        await offer.settled.wait()
+        return offer.status
+
+
+class _Offer:
+    """An instance of a C-GET between its performance and the task that iterates."""
+
+    def __init__(self, request: StoreRequest) -> None:
+        self.request = request
+        self.settled = trio.Event()
+        self.status = Status.SUCCESS
+
+    def settle(self, status: Status) -> None:
+        if not self.settled.is_set():
+            self.status = status
+            self.settled.set()

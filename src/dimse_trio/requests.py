@@ -1,0 +1,248 @@
+"""What a handler is given: one request each, with its data set as far as it has arrived."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import attrs
+import trio
+
+from . import datasets
+from .incoming import IncomingDataSet
+from .part10 import file_header
+from .protocol.messages import CEchoRQ, CFindRQ, CGetRQ, CMoveRQ, CStoreRQ
+from .protocol.negotiation import AcceptedContext
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+    from .association import Association
+
+WRITE_BLOCK = 1 << 20
+"""Bytes handed to a worker thread at once when a data set goes to disk."""
+
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*", re.ASCII)
+
+
+def is_uid(value: str) -> bool:
+    """Whether a string has the form of a UID: digits and dots, 64 at most (PS3.5 §9.1).
+
+    Leading zeros in a component are let pass: too many devices write them.
+    """
+    return len(value) <= 64 and _UID.fullmatch(value) is not None
+
+
+@attrs.frozen
+class EchoRequest:
+    """A C-ECHO (PS3.7 §9.1.5)."""
+
+    association: Association = attrs.field(repr=False)
+    context: AcceptedContext
+    message: CEchoRQ
+
+
+@attrs.frozen
+class MoveOriginator:
+    """Whose C-MOVE a C-STORE is a sub-operation of (PS3.7 §9.1.1.1)."""
+
+    ae_title: str
+    message_id: int | None
+
+
+@attrs.frozen
+class StoreRequest:
+    """A C-STORE: an instance that is arriving (PS3.7 §9.1.1).
+
+    The data set can be taken once, in one of three ways: `save_as`, `chunks`, `data_set`. It is
+    streamed; what a handler leaves unread is received and dropped.
+    """
+
+    association: Association = attrs.field(repr=False)
+    context: AcceptedContext
+    message: CStoreRQ
+    _data: IncomingDataSet = attrs.field(repr=False)
+
+    @property
+    def sop_class_uid(self) -> str:
+        """Affected SOP Class UID, or the context's where the peer left it out."""
+        return self.message.affected_sop_class_uid or self.context.abstract_syntax
+
+    @property
+    def sop_instance_uid(self) -> str:
+        """Affected SOP Instance UID: of UID form, unless the listener lets others in."""
+        return self.message.affected_sop_instance_uid or ""
+
+    @property
+    def transfer_syntax_uid(self) -> str:
+        return self.context.transfer_syntax
+
+    @property
+    def move_originator(self) -> MoveOriginator | None:
+        """For a sub-operation of a C-MOVE, who asked for that."""
+        title = self.message.move_originator_ae_title
+        if title is None:
+            return None
+        return MoveOriginator(title, self.message.move_originator_message_id)
+
+    @property
+    def file_name(self) -> str:
+        """A name for the instance's file, safe whatever the peer sent: the UID, else a digest."""
+        uid = self.sop_instance_uid
+        if is_uid(uid):
+            return f"{uid}.dcm"
+        return f"{hashlib.sha256(uid.encode('latin-1', 'replace')).hexdigest()[:32]}.dcm"
+
+    def file_header(self) -> bytes:
+        """Preamble and File Meta Information for the data set as it comes (PS3.10 §7.1)."""
+        return file_header(
+            sop_class_uid=str(self.sop_class_uid),
+            sop_instance_uid=str(self.sop_instance_uid),
+            transfer_syntax_uid=self.transfer_syntax_uid,
+            source_ae_title=self.association.peer_ae_title,
+        )
+
+    async def save_as(self, path: str | os.PathLike[str]) -> None:
+        """Write the instance to a DICOM file: the data set as it comes behind a new header.
+
+        It is written beside `path` under a name that begins with a dot and does not end in
+        `.dcm`, and put in place when it is whole: whoever looks sees the old file, none, or the
+        new one. Folders on the way are made.
+
+        Cancelled, it leaves nothing behind; it may block for as long as one write to disk takes.
+
+        Raises:
+            OSError: The disk is full, the folder is not writable, …
+            DimseError: The data set has been taken already, or the association is gone.
+        """
+        target = Path(os.fspath(path))
+        part = target.with_name(f".{secrets.token_hex(8)}.part")
+        file: IO[bytes] | None = None
+        block, size = [self.file_header()], 0
+        try:
+            async for chunk in self._data.chunks():
+                block.append(chunk)
+                size += len(chunk)
+                if size >= WRITE_BLOCK:
+                    file = await trio.to_thread.run_sync(_write, file, part, block)
+                    block, size = [], 0
+            await trio.to_thread.run_sync(_finish, file, part, block, target)
+        except BaseException:
+            if file is not None:
+                file.close()
+            part.unlink(missing_ok=True)
+            raise
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The data set's bytes as they come, in pieces of the peer's choosing.
+
+        Raises:
+            DimseError: The data set has been taken already, or the association is gone.
+        """
+        return self._data.chunks()
+
+    async def data_set(self) -> Dataset:
+        """The data set as a pydicom `Dataset` with `file_meta`, all of it in memory.
+
+        Raises:
+            DataSetError: It cannot be read.
+            DimseError: It has been taken already, or the association is gone.
+        """
+        from pydicom.dataset import FileMetaDataset
+        from pydicom.uid import UID
+
+        data_set = datasets.decode(await self._data.read(), self.transfer_syntax_uid)
+        meta = FileMetaDataset()
+        meta.MediaStorageSOPClassUID = UID(self.sop_class_uid)
+        meta.MediaStorageSOPInstanceUID = UID(self.sop_instance_uid)
+        meta.TransferSyntaxUID = UID(self.transfer_syntax_uid)
+        data_set.file_meta = meta
+        return data_set
+
+
+def _write(file: IO[bytes] | None, part: Path, block: list[bytes]) -> IO[bytes]:
+    if file is None:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        file = part.open("xb")
+    try:
+        file.writelines(block)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _finish(file: IO[bytes] | None, part: Path, block: list[bytes], target: Path) -> None:
+    with _write(file, part, block):
+        pass
+    part.replace(target)
+
+
+@attrs.frozen
+class _IdentifierRequest:
+    association: Association = attrs.field(repr=False)
+    context: AcceptedContext
+    _data: bytes = attrs.field(repr=False)
+    _decoded: list[Dataset] = attrs.field(init=False, factory=list["Dataset"], repr=False)
+
+    @property
+    def sop_class_uid(self) -> str:
+        """The information model: the presentation context's abstract syntax."""
+        return self.context.abstract_syntax
+
+    @property
+    def identifier(self) -> Dataset:
+        """The identifier, decoded when first asked for.
+
+        Raises:
+            DataSetError: The peer's bytes are no data set; the library answers 0xA900.
+        """
+        if not self._decoded:
+            self._decoded.append(datasets.decode(self._data, self.context.transfer_syntax))
+        return self._decoded[0]
+
+    @property
+    def level(self) -> str:
+        """Query/Retrieve Level in upper case; empty where there is none."""
+        return str(self.identifier.get("QueryRetrieveLevel", "") or "").strip().upper()
+
+
+@attrs.frozen
+class FindRequest(_IdentifierRequest):
+    """A C-FIND (PS3.7 §9.1.2)."""
+
+    message: CFindRQ = attrs.field(kw_only=True)
+
+
+@attrs.frozen
+class GetRequest(_IdentifierRequest):
+    """A C-GET (PS3.7 §9.1.3)."""
+
+    message: CGetRQ = attrs.field(kw_only=True)
+
+
+@attrs.frozen
+class MoveRequest(_IdentifierRequest):
+    """A C-MOVE (PS3.7 §9.1.4)."""
+
+    message: CMoveRQ = attrs.field(kw_only=True)
+
+    @property
+    def destination(self) -> str:
+        """AE title of the move destination."""
+        return self.message.move_destination or ""
+
+
+@attrs.frozen
+class AssociationRequest:
+    """A peer's request for an association, before it is answered (PS3.8 §7.1.1)."""
+
+    called_ae_title: str
+    calling_ae_title: str
+    peer_address: str
+    abstract_syntaxes: tuple[str, ...]

@@ -1,0 +1,379 @@
+"""The acceptor: listeners, admission, and one task per association (PS3.8 §7.1).
+
+Handshake, A-ASSOCIATE-RQ and everything after happen in the connection's own task under ARTIM, so
+that one peer cannot hold up another.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any, final
+
+import attrs
+import trio
+
+from .association import Association
+from .client import (
+    DEFAULT_AE_TITLE,
+    DEFAULT_MAX_PDU_LENGTH,
+    Destination,
+    check_ae_title,
+    open_association,
+    own_user_information,
+)
+from .config import Limits, Timeouts
+from .errors import AssociationError, Reject, RejectReason, RejectResult, leaves
+from .handlers import method_of, services_of
+from .link import Link, closing
+from .protocol.negotiation import Policy, PresentationContext, answer
+from .protocol.pdus import AssociateRJ, AssociateRQ
+from .protocol.uids import (
+    NATIVE_TRANSFER_SYNTAXES,
+    TRANSFER_SYNTAXES,
+    Service,
+    sop_classes,
+)
+from .protocol.upper_layer import Role
+from .requests import AssociationRequest
+from .services import Environment, OpenSubAssociation
+
+logger = logging.getLogger("dimse_trio")
+
+PeerMap = Mapping[str, Destination | tuple[str, int]]
+
+
+@attrs.frozen
+class ServerStatistics:
+    """What a server has done so far, and is doing."""
+
+    associations_open: int
+    associations_accepted: int
+    associations_rejected: int
+
+
+@attrs.frozen(kw_only=True)
+class ServerSettings:
+    """Everything `serve` was told, checked."""
+
+    handler: object
+    ae_title: str | None
+    accept_any_called_ae_title: bool
+    policy: Policy
+    ssl_context: ssl.SSLContext | None
+    peers: Mapping[str, Destination]
+    max_associations: int
+    max_pdu_length: int
+    accept_invalid_uids: bool
+    timeouts: Timeouts
+    limits: Limits
+
+
+@final
+class Server:
+    """A listener and its associations. Made by `open_server`."""
+
+    def __init__(self, settings: ServerSettings, listeners: Sequence[trio.SocketListener]) -> None:
+        self._settings = settings
+        self._listeners = listeners
+        self._accepting = trio.CancelScope()
+        self._connections: trio.CancelScope | None = None
+        self._stopped = trio.Event()
+        self._open = self._accepted = self._rejected = 0
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on: the one asked for, or the one that port 0 became."""
+        port: int = self._listeners[0].socket.getsockname()[1]
+        return port
+
+    def statistics(self) -> ServerStatistics:
+        """Counts of associations, now and since the start."""
+        return ServerStatistics(self._open, self._accepted, self._rejected)
+
+    async def stop(self, grace: float = 0) -> None:
+        """Accept no more, let running associations end within `grace` seconds, abort the rest.
+
+        Cancelled while it waits, it leaves a server that accepts no more.
+        """
+        self._accepting.cancel()
+        with trio.move_on_after(grace):
+            await self._stopped.wait()
+        if self._connections is not None:
+            self._connections.cancel()
+        await self._stopped.wait()
+
+    async def wait_stopped(self) -> None:
+        """Wait until `stop` has been called and the last association has ended."""
+        await self._stopped.wait()
+
+    async def run(self) -> None:
+        """Accept connections until cancelled or stopped, then wait for the last one."""
+        try:
+            async with trio.open_nursery() as connections:
+                self._connections = connections.cancel_scope
+                with self._accepting:
+                    await trio.serve_listeners(
+                        self._serve_connection, self._listeners, handler_nursery=connections
+                    )
+        finally:
+            self._stopped.set()
+
+    async def _serve_connection(self, stream: trio.SocketStream) -> None:
+        """One connection from its handshake to its end. Whatever goes wrong ends it alone."""
+        settings = self._settings
+        try:
+            connection = await self._handshake(stream)
+            if connection is None:
+                return
+            link = Link(
+                connection,
+                Role.ACCEPTOR,
+                max_pdu_length=settings.max_pdu_length,
+                timeouts=settings.timeouts,
+            )
+            async with closing(link):
+                await self._serve_link(link)
+        except AssociationError as error:
+            logger.info("connection ended: %s", error)
+        except Exception as error:  # the listener outlives whatever one connection does
+            logger.error("connection failed", exc_info=error)
+
+    async def _handshake(self, stream: trio.SocketStream) -> trio.abc.Stream | None:
+        """The TLS connection over a stream, if TLS is asked for; `None` if it does not come up."""
+        if self._settings.ssl_context is None:
+            return stream
+        tls = trio.SSLStream(
+            stream, self._settings.ssl_context, server_side=True, https_compatible=True
+        )
+        with trio.move_on_after(self._settings.timeouts.connect) as scope:
+            try:
+                await tls.do_handshake()
+            except (trio.BrokenResourceError, ssl.SSLError) as error:
+                logger.warning("TLS handshake failed: %s", error.__cause__ or error)
+                return None
+        if scope.cancelled_caught:
+            logger.warning("TLS handshake was not complete in time")
+            return None
+        return tls
+
+    async def _serve_link(self, link: Link) -> None:
+        """The association on a connection, from its request to its end."""
+        settings = self._settings
+        request = await link.await_request()
+        async with AsyncExitStack() as stack:
+            try:
+                self._admit(request)
+                admit = method_of(settings.handler, "handle_association")
+                if admit is not None:
+                    await stack.enter_async_context(admit(_association_request(link, request)))
+            except Reject as reject:
+                self._rejected += 1
+                logger.info("%s: association rejected: %s", link.peer_address, reject)
+                source, reason = reject.reason.value
+                await link.reject(AssociateRJ(reject.result, source, reason))
+                return
+            await link.accept(
+                answer(
+                    request,
+                    settings.policy,
+                    user_information=own_user_information(settings.max_pdu_length),
+                )
+            )
+            self._open += 1
+            self._accepted += 1
+            try:
+                environment = self._environment(request)
+                association = Association(link, environment=environment, limits=settings.limits)
+                async with association.run():
+                    await association.wait_over()
+            finally:
+                self._open -= 1
+
+    def _admit(self, request: AssociateRQ) -> None:
+        """Refuse what the settings refuse (PS3.8 Table 9-21)."""
+        settings = self._settings
+        if self._open >= settings.max_associations:
+            raise Reject(RejectReason.LOCAL_LIMIT_EXCEEDED, RejectResult.TRANSIENT)
+        if settings.ae_title is None or settings.accept_any_called_ae_title:
+            return
+        if request.called_ae_title != settings.ae_title:
+            raise Reject(RejectReason.CALLED_AE_TITLE_NOT_RECOGNIZED)
+
+    def _environment(self, request: AssociateRQ) -> Environment:
+        settings = self._settings
+        resolve = method_of(settings.handler, "resolve_destination")
+
+        async def from_peers(ae_title: str) -> Destination | None:
+            return settings.peers.get(ae_title.strip())
+
+        return Environment(
+            handler=settings.handler,
+            accept_invalid_uids=settings.accept_invalid_uids,
+            resolve_destination=resolve or from_peers,
+            open_sub_association=self._sub_association_opener(
+                settings.ae_title or request.called_ae_title or DEFAULT_AE_TITLE
+            ),
+        )
+
+    def _sub_association_opener(self, calling_ae_title: str) -> OpenSubAssociation:
+        settings = self._settings
+
+        def open_sub_association(
+            destination: Destination, ae_title: str, contexts: list[PresentationContext]
+        ) -> AbstractAsyncContextManager[Association]:
+            return open_association(
+                destination.host,
+                destination.port,
+                called_ae_title=destination.ae_title or ae_title,
+                calling_ae_title=calling_ae_title,
+                contexts=contexts,
+                ssl_context=destination.ssl_context,
+                timeouts=settings.timeouts,
+                limits=settings.limits,
+            )
+
+        return open_sub_association
+
+
+def _association_request(link: Link, request: AssociateRQ) -> AssociationRequest:
+    return AssociationRequest(
+        called_ae_title=request.called_ae_title,
+        calling_ae_title=request.calling_ae_title,
+        peer_address=link.peer_address,
+        abstract_syntaxes=tuple(c.abstract_syntax for c in request.contexts),
+    )
+
+
+@asynccontextmanager
+async def open_server(
+    handler: object,
+    port: int = 0,
+    *,
+    host: str | None = "127.0.0.1",
+    ae_title: str | None = None,
+    accept_any_called_ae_title: bool = False,
+    contexts: Iterable[PresentationContext] | None = None,
+    accept_unknown_storage: bool = False,
+    accept_invalid_uids: bool = False,
+    ssl_context: ssl.SSLContext | None = None,
+    peers: PeerMap | None = None,
+    max_associations: int = 200,
+    max_pdu_length: int = DEFAULT_MAX_PDU_LENGTH,
+    timeouts: Timeouts | None = None,
+    limits: Limits | None = None,
+) -> AsyncIterator[Server]:
+    """Listen for associations and perform what they ask for with `handler`, inside a block.
+
+    Leaving the block aborts what is still running; `await server.stop(grace)` lets it end first.
+
+    Args:
+        handler: An object with `handle_*` methods; those that it has decide what is accepted.
+        port: The port to listen on; 0 for a free one, see `Server.port`.
+        host: The address to listen on; `None` for all of this machine's.
+        ae_title: Our AE title. An association that calls another is rejected; `None` takes all.
+        accept_any_called_ae_title: Take all, though there is an `ae_title`.
+        contexts: What is accepted, in place of every SOP class of the handler's services in every
+            transfer syntax that fits.
+        accept_unknown_storage: Take SOP classes that are in no table as storage classes.
+        accept_invalid_uids: Let SOP Instance UIDs that are none reach the handler's `handle_store`.
+        ssl_context: For TLS.
+        peers: AE title to `Destination` or `(host, port)`: where a C-MOVE may go. A handler with
+            `resolve_destination` is asked instead.
+        max_associations: Beyond these, an association is rejected as transient, local limit
+            exceeded. 200: enough for a department, and for its memory.
+        max_pdu_length: The longest P-DATA-TF that peers may send, in bytes; 0 without limit.
+        timeouts: How long the library itself waits.
+        limits: How much of the peers' data is held.
+
+    Raises:
+        OSError: The port is taken, or not ours to take.
+        HandlerError: A handler's method does not have its protocol's signature.
+        LocalProtocolError: An argument cannot be.
+    """
+    settings = ServerSettings(
+        handler=handler,
+        ae_title=None if ae_title is None else check_ae_title(ae_title),
+        accept_any_called_ae_title=accept_any_called_ae_title,
+        policy=_policy(services_of(handler), contexts, unknown_storage=accept_unknown_storage),
+        ssl_context=ssl_context,
+        peers={
+            check_ae_title(title): peer if isinstance(peer, Destination) else Destination(*peer)
+            for title, peer in (peers or {}).items()
+        },
+        max_associations=max_associations,
+        max_pdu_length=max_pdu_length,
+        accept_invalid_uids=accept_invalid_uids,
+        timeouts=timeouts or Timeouts(),
+        limits=limits or Limits(),
+    )
+    own_user_information(max_pdu_length)  # refuses what cannot be announced
+    listeners = await trio.open_tcp_listeners(port, host=host)
+    server = Server(settings, listeners)
+    failure: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.run)
+        try:
+            yield server
+        except BaseException as error:  # raised again below, not wrapped in a group
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise next(leaves(failure)) if _is_lone_cancelled(failure) else failure
+
+
+def _is_lone_cancelled(error: BaseException) -> bool:
+    return all(isinstance(leaf, trio.Cancelled) for leaf in leaves(error))
+
+
+async def serve(
+    handler: object,
+    port: int = 104,
+    *,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+    **options: Any,
+) -> None:
+    """Listen and serve until cancelled; then A-ABORT to every association.
+
+    As `trio.serve_tcp`: `server = await nursery.start(serve, handler, port)` gives the `Server`
+    once it listens.
+
+    Args:
+        handler: As for `open_server`.
+        port: As for `open_server`.
+        task_status: Told the `Server`.
+        options: Everything else that `open_server` takes.
+
+    Raises:
+        OSError, HandlerError, LocalProtocolError: As `open_server`.
+    """
+    async with open_server(handler, port, **options) as server:
+        task_status.started(server)
+        await server.wait_stopped()
+
+
+def _policy(
+    services: frozenset[Service],
+    contexts: Iterable[PresentationContext] | None,
+    *,
+    unknown_storage: bool,
+) -> Policy:
+    """What a handler's services, or an explicit list, amount to in negotiation."""
+    storage = {Service.STORAGE, Service.GET} & services
+    role_scu = sop_classes(Service.STORAGE) if Service.GET in services else ()
+    supported: dict[str, tuple[str, ...]]
+    if contexts is not None:
+        supported = {c.abstract_syntax: c.transfer_syntaxes for c in contexts}
+        return Policy(supported, role_scu=role_scu)
+    supported = {}
+    for service in services - {Service.STORAGE}:
+        supported |= dict.fromkeys(sop_classes(service), NATIVE_TRANSFER_SYNTAXES)
+    if storage:
+        supported |= dict.fromkeys(sop_classes(Service.STORAGE), tuple(TRANSFER_SYNTAXES))
+    return Policy(
+        supported,
+        role_scu=role_scu,
+        unknown_storage=unknown_storage and Service.STORAGE in services,
+    )
