@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, final
 
@@ -75,7 +75,7 @@ class ServerSettings:
 class Server:
     """A listener and its associations. Made by `open_server`."""
 
-    def __init__(self, settings: ServerSettings, listeners: Sequence[trio.SocketListener]) -> None:
+    def __init__(self, settings: ServerSettings, listeners: list[trio.SocketListener]) -> None:
         self._settings = settings
         self._listeners = listeners
         self._accepting = trio.CancelScope()
@@ -311,7 +311,7 @@ async def open_server(
     )
     own_user_information(max_pdu_length)  # refuses what cannot be announced
     listeners = await trio.open_tcp_listeners(port, host=host)
-    server = Server(settings, listeners)
+    server = Server(settings, list(listeners))
     failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.run)

@@ -334,12 +334,8 @@ class SubOperations:
             self.failed_uids.append(uid)
 
     def counts(self, *, with_remaining: bool) -> dict[str, Any]:
-        counts: dict[str, Any] = {
-            "completed": self.completed,
-            "failed": self.failed,
-            "warning": self.warning,
-        }
-        return counts | ({"remaining": self.remaining} if with_remaining else {})
+        names = ["completed", "failed", "warning"] + ["remaining"] * with_remaining
+        return {name: getattr(self, name) for name in names}
 
     @property
     def final_status(self) -> Status:
