@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 
 import attrs
@@ -15,6 +15,7 @@ from .contexts import default_contexts
 from .errors import AssociationTimeout, ConnectionFailed, ContextNotAccepted, LocalProtocolError
 from .handlers import services_of
 from .link import Link, closing
+from .performance import Environment
 from .protocol.negotiation import PresentationContext, propose
 from .protocol.pdus import (
     AsynchronousOperations,
@@ -23,7 +24,6 @@ from .protocol.pdus import (
     UserInformation,
 )
 from .protocol.upper_layer import Role
-from .services import Environment
 from .version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 DEFAULT_MAX_PDU_LENGTH = 1 << 17
@@ -97,7 +97,7 @@ async def open_association(
     timeouts: Timeouts | None = None,
     limits: Limits | None = None,
     handler: object | None = None,
-) -> AsyncIterator[Association]:
+) -> AsyncGenerator[Association]:
     """Connect to a peer and open an association with it (PS3.8 §7.1).
 
     Leaving the block waits for the association's children and releases it; cancellation and
@@ -129,7 +129,8 @@ async def open_association(
         LocalProtocolError: An argument cannot be.
     """
     timeouts = timeouts or Timeouts()
-    check_ae_title(called_ae_title), check_ae_title(calling_ae_title)  # before anything is opened
+    for title in (called_ae_title, calling_ae_title):
+        check_ae_title(title)  # before anything is opened
     stream = await _connect(host, port, ssl_context, timeouts)
     async with associate_over(
         stream,
@@ -161,7 +162,7 @@ async def associate_over(
     timeouts: Timeouts | None = None,
     limits: Limits | None = None,
     handler: object | None = None,
-) -> AsyncIterator[Association]:
+) -> AsyncGenerator[Association]:
     """`open_association` over any byte stream: memory streams, a proxy, an SSH tunnel.
 
     The stream is closed at the end, and also if no association comes about.

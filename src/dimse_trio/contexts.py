@@ -115,14 +115,14 @@ def split_instances(instances: Iterable[SendableT]) -> list[list[SendableT]]:
     seen: dict[str, set[str | None]] = {}
     for instance in instances:
         sop_class, syntax = _classes_of(instance)
-        syntaxes = seen.get(sop_class, set())
+        syntaxes = seen.setdefault(sop_class, set())
         # a SOP class costs its transfer syntaxes and perhaps one native fallback
         cost = (syntax not in syntaxes) + (not syntaxes)
         if not groups or budget + cost > MAX_CONTEXTS:
             groups.append([])
-            seen, syntaxes = {}, set()
-            budget, cost = 0, 2
-        seen.setdefault(sop_class, syntaxes).add(syntax)
+            syntaxes = set[str | None]()
+            seen, budget, cost = {sop_class: syntaxes}, 0, 2
+        syntaxes.add(syntax)
         budget += cost
         groups[-1].append(instance)
     return groups

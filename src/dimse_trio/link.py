@@ -11,7 +11,7 @@ One task receives (`next_event`); any task may send. A message is sent whole bef
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from math import inf
 from pathlib import Path
@@ -414,15 +414,10 @@ class Link:
 
 
 @asynccontextmanager
-async def closing(link: Link) -> AsyncIterator[Link]:
+async def closing(link: Link) -> AsyncGenerator[Link]:
     """The link, whose connection is closed at the end whatever happens."""
     try:
         yield link
     finally:
         with trio.CancelScope(shield=True):
             await link.aclose()
-
-
-def source_of(data: bytes | Instance) -> DataSource:
-    """What to send a data set from: encoded bytes, or an instance's file."""
-    return BytesSource(data) if isinstance(data, bytes) else FileSource(data)

@@ -37,7 +37,7 @@ from .requests import StoreRequest
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-    from .association import Association
+    from .exchange import Exchange
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -100,11 +100,11 @@ class Operation(Generic[ItemT, ResultT]):
     _service_index = 0
 
     def __init__(
-        self, association: Association, what: Query | Dataset, model: str | None, *, check: bool
+        self, exchange: Exchange, what: Query | Dataset, model: str | None, *, check: bool
     ) -> None:
-        self._association = association
+        self._exchange = exchange
         self._identifier = what.identifier if isinstance(what, Query) else what
-        self._context = context_for(association.negotiated, *self._models(what, model))
+        self._context = context_for(exchange.link.negotiated, *self._models(what, model))
         self._check = check
         self._invocation: Invocation | None = None
         self._left = False
@@ -150,7 +150,7 @@ class Operation(Generic[ItemT, ResultT]):
             )
         set_character_set(self._identifier)
         identifier = datasets.encode(self._identifier, self._context.transfer_syntax)
-        self._invocation = await self._association.invoke(
+        self._invocation = await self._exchange.invoke(
             self._context, self._make, BytesSource(identifier)
         )
         return self
@@ -163,7 +163,7 @@ class Operation(Generic[ItemT, ResultT]):
     ) -> None:
         assert self._invocation is not None
         self._left = True
-        await self._association.cancel_invocation(self._invocation)
+        await self._exchange.cancel_invocation(self._invocation)
 
     def __aiter__(self) -> Self:
         return self
@@ -185,7 +185,7 @@ class Operation(Generic[ItemT, ResultT]):
             raise StatusError.of(self.final)
 
     async def _get(self, invocation: Invocation) -> bytes | None:
-        return await self._association.watch(invocation, invocation.inbox.get)
+        return await self._exchange.watch(invocation, invocation.inbox.get)
 
 
 @final
@@ -264,14 +264,14 @@ class MoveOperation(_Retrieve[CMoveRSP]):
 
     def __init__(
         self,
-        association: Association,
+        exchange: Exchange,
         what: Query | Dataset,
         model: str | None,
         *,
         destination: str,
         check: bool,
     ) -> None:
-        super().__init__(association, what, model, check=check)
+        super().__init__(exchange, what, model, check=check)
         self._destination = destination
 
     def _make(self, message_id: int) -> Request:
@@ -301,14 +301,14 @@ class GetOperation(_Retrieve[StoreRequest]):
 
     def __init__(
         self,
-        association: Association,
+        exchange: Exchange,
         what: Query | Dataset,
         model: str | None,
         *,
         save_to: Path | None,
         check: bool,
     ) -> None:
-        super().__init__(association, what, model, check=check)
+        super().__init__(exchange, what, model, check=check)
         self._folder = save_to
         self._unsaved: list[OSError] = []
         self._offered: list[_Offer] = []
@@ -319,11 +319,11 @@ class GetOperation(_Retrieve[StoreRequest]):
         return CGetRQ(message_id=message_id, affected_sop_class_uid=self._context.abstract_syntax)
 
     async def __aenter__(self) -> Self:
-        self._association.retrieving(self, True)
+        self._exchange.retrieving(self, True)
         try:
             return await super().__aenter__()
         except BaseException:
-            self._association.retrieving(self, False)
+            self._exchange.retrieving(self, False)
             raise
 
     async def __aexit__(
@@ -339,7 +339,7 @@ class GetOperation(_Retrieve[StoreRequest]):
         try:
             await super().__aexit__(kind, error, traceback)
         finally:
-            self._association.retrieving(self, False)
+            self._exchange.retrieving(self, False)
 
     def holds(self, task: trio.lowlevel.Task) -> bool:
         """Whether the C-GET can only go on when that task comes back for the next instance."""

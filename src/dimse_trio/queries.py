@@ -8,7 +8,8 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import enum
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
@@ -197,7 +198,8 @@ def _formatted(value: Any, vr: str) -> Any:
         case dt.date() | dt.time():
             return _moment(value, vr)
         case list() | tuple() | set() | frozenset():
-            return [_formatted(part, vr) for part in value]
+            parts = cast("Iterable[Any]", value)
+            return [_formatted(part, vr) for part in parts]
         case _:
             return value
 

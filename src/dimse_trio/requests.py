@@ -51,7 +51,7 @@ class EchoRequest:
 class MoveOriginator:
     """Whose C-MOVE a C-STORE is a sub-operation of (PS3.7 §9.1.1.1)."""
 
-    ae_title: str
+    ae_title: str | None
     message_id: int | None
 
 

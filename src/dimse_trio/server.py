@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, final
 
@@ -28,6 +28,7 @@ from .config import Limits, Timeouts
 from .errors import AssociationError, Reject, RejectReason, RejectResult, leaves
 from .handlers import method_of, services_of
 from .link import Link, closing
+from .performance import Environment, OpenSubAssociation
 from .protocol.negotiation import Policy, PresentationContext, answer
 from .protocol.pdus import AssociateRJ, AssociateRQ
 from .protocol.uids import (
@@ -38,7 +39,6 @@ from .protocol.uids import (
 )
 from .protocol.upper_layer import Role
 from .requests import AssociationRequest
-from .services import Environment, OpenSubAssociation
 
 logger = logging.getLogger("dimse_trio")
 
@@ -264,7 +264,7 @@ async def open_server(
     max_pdu_length: int = DEFAULT_MAX_PDU_LENGTH,
     timeouts: Timeouts | None = None,
     limits: Limits | None = None,
-) -> AsyncIterator[Server]:
+) -> AsyncGenerator[Server]:
     """Listen for associations and perform what they ask for with `handler`, inside a block.
 
     Leaving the block aborts what is still running; `await server.stop(grace)` lets it end first.

@@ -8,6 +8,7 @@ time ends the connection (PS3.8 §9.1: the transport's errors are the associatio
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import cast
 
 import trio
 
@@ -77,7 +78,9 @@ class Transport:
 
 def _peer_address(stream: trio.abc.Stream) -> str:
     """Host and port of the peer for messages and logs; empty where the stream has none."""
-    inner = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+    inner: object = stream
+    if isinstance(stream, trio.SSLStream):
+        inner = cast("trio.SSLStream[trio.abc.Stream]", stream).transport_stream
     if not isinstance(inner, trio.SocketStream):
         return ""
     try:

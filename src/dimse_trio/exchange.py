@@ -1,0 +1,466 @@
+"""The exchange of messages on an established association: who waits for what, and who answers.
+
+Three kinds of task meet here. The receive task is alone in reading and never waits for a handler;
+users' tasks invoke operations; performing tasks, one for each request of the peer, answer it. They
+share two tables by Message ID: `Invocation`s, which this side has asked for, and `Performance`s,
+which the peer has (PS3.7 §6.2, §D.3.3.3).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from math import inf
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+
+from .config import Limits
+from .errors import (
+    AssociationAborted,
+    AssociationClosed,
+    AssociationError,
+    AssociationTimeout,
+    LocalProtocolError,
+    StatusError,
+)
+from .incoming import Inbox, IncomingDataSet
+from .link import DataSource, Link
+from .operations import GetOperation, Invocation
+from .performance import Environment, Performance
+from .protocol.errors import AbortReason, RemoteProtocolError
+from .protocol.events import (
+    Aborted,
+    DataSetFragment,
+    MessageReceived,
+    ProviderAborted,
+    ReleaseConfirmed,
+    ReleaseRequested,
+)
+from .protocol.messages import CCancelRQ, CStoreRQ, Message, Request, Response
+from .protocol.negotiation import AcceptedContext
+from .protocol.state import State
+from .protocol.upper_layer import Role
+from .services import perform
+
+if TYPE_CHECKING:
+    from .association import Association
+
+logger = logging.getLogger("dimse_trio")
+
+T = TypeVar("T")
+
+
+class Exchange:
+    """See the module. One for each `Association`, which owns it.
+
+    Args:
+        association: What handlers see of it.
+        link: The connection.
+        environment: What performing needs.
+        limits: How much of the peer's data is held.
+    """
+
+    def __init__(
+        self, association: Association, link: Link, environment: Environment, limits: Limits
+    ) -> None:
+        self.link = link
+        self.over = trio.Event()
+        """Set when the association has ended, in whatever way; `end` then says how."""
+        self.end: AssociationError | None = None
+        self.on_end: Callable[[bool], None] = lambda _: None
+        """Called when it ends and there is no operation that could tell the user of it; the
+        argument says whether the user has to be told."""
+        self._association = association
+        self._environment = environment
+        self._limits = limits
+        self._service: trio.Nursery | None = None
+        window = link.negotiated.max_invoked or 0xFFFF
+        self._slots = trio.Semaphore(window, max_value=window)
+        self._waiting_for_slot = 0
+        self._invocations: dict[int, Invocation] = {}
+        self._performances: dict[int, Performance] = {}
+        self._retrieving: list[GetOperation] = []
+        self._sink: Callable[[bytes | memoryview, bool], None] | None = None
+        self._filling: Inbox | None = None
+        self._activity = trio.Event()
+        self._performed = trio.Event()
+        self._releasing = False
+
+    # -- requests of this side -------------------------------------------------------------------
+
+    async def request(
+        self,
+        context: AcceptedContext,
+        make: Callable[[int], Request],
+        source: DataSource | None = None,
+        *,
+        check: bool,
+    ) -> Response:
+        """One request with one response."""
+        invocation = await self.invoke(context, make, source)
+        try:
+            await self.watch(invocation, invocation.done.wait)
+        except trio.Cancelled:
+            invocation.inbox.discard()
+            raise
+        assert invocation.final is not None
+        if check and invocation.final.status.is_failure:
+            raise StatusError.of(invocation.final)
+        return invocation.final
+
+    async def invoke(
+        self,
+        context: AcceptedContext,
+        make: Callable[[int], Request],
+        source: DataSource | None = None,
+    ) -> Invocation:
+        """Await a place in the window and send a request; cancelled in here, nothing is due."""
+        self.check_open()
+        await self._acquire_slot()
+        request = make(self.link.core.next_message_id())
+        invocation = Invocation(request, context, self._limits.memory_per_message)
+        self._invocations[request.message_id] = invocation
+        try:
+            await self.send(context.context_id, request, source)
+        except BaseException:
+            self._forget(request.message_id)
+            raise
+        return invocation
+
+    def _forget(self, message_id: int) -> None:
+        """An operation is over, or was never asked for: its place in the window is free again."""
+        if self._invocations.pop(message_id, None) is not None:
+            self._slots.release()
+
+    async def _acquire_slot(self) -> None:
+        task = trio.lowlevel.current_task()
+        if self._slots.value == 0 and any(get.holds(task) for get in self._retrieving):
+            raise LocalProtocolError(
+                "this task is inside `async for` over a C-GET of the same association, which goes"
+                " on only when the loop does: use another association, or save_to"
+            )
+        self._waiting_for_slot += 1
+        self._stir()
+        timeout = self.link.timeouts.response
+        try:
+            while True:
+                with trio.move_on_at(self._last_activity + timeout):
+                    await self._slots.acquire()
+                    return
+                if trio.current_time() >= self._last_activity + timeout:
+                    error = AssociationTimeout(
+                        f"nothing came for the outstanding operations in {timeout:g} s;"
+                        " the association was aborted"
+                    )
+                    await self.abort(error)
+                    raise error
+        finally:
+            self._waiting_for_slot -= 1
+
+    @property
+    def _last_activity(self) -> float:
+        """When the peer last sent something for an outstanding operation."""
+        times = (invocation.last_activity for invocation in self._invocations.values())
+        return max(times, default=trio.current_time())
+
+    async def send(
+        self, context_id: int, message: Message, source: DataSource | None = None
+    ) -> None:
+        """Send a message; if the connection breaks, raise what ended the association."""
+        try:
+            await self.link.send_message(context_id, message, source)
+        except AssociationError as error:
+            with trio.CancelScope(shield=True), trio.move_on_after(2 * self.link.timeouts.linger):
+                await self.over.wait()
+            if self.end is None:
+                raise
+            raise self.end from error
+
+    async def watch(self, invocation: Invocation, wait: Callable[[], Awaitable[T]]) -> T:
+        """Await something of an invocation as long as the peer does not fall silent over it."""
+        timeout = self.link.timeouts.response
+        while True:
+            with trio.move_on_at(invocation.last_activity + timeout):
+                result = await wait()
+                invocation.raise_failure()
+                return result
+            if trio.current_time() >= invocation.last_activity + timeout:
+                error = AssociationTimeout(
+                    f"nothing came for {invocation.request.name} in {timeout:g} s;"
+                    " the association was aborted"
+                )
+                await self.abort(error)
+                raise error
+
+    async def cancel_invocation(self, invocation: Invocation) -> None:
+        """C-CANCEL, then drop what comes until the final response or, too late, A-ABORT.
+
+        Shielded; bounded by `Timeouts.cancel_grace` and one write (PS3.7 §9.3.2.3).
+        """
+        invocation.inbox.discard()
+        if invocation.done.is_set() or self.over.is_set():
+            return
+        cancel = CCancelRQ(message_id_being_responded_to=invocation.request.message_id)
+        grace = self.link.timeouts.cancel_grace
+        with trio.CancelScope(shield=True):
+            with trio.move_on_after(grace):
+                try:
+                    await self.link.send_message(invocation.context.context_id, cancel)
+                    await invocation.done.wait()
+                except AssociationError:
+                    return
+            if not invocation.done.is_set():
+                await self.abort(
+                    AssociationAborted(
+                        f"the peer did not end {invocation.request.name} within {grace:g} s of"
+                        " C-CANCEL; the association was aborted"
+                    )
+                )
+
+    def check_open(self) -> None:
+        """Raise if nothing can be asked for any more."""
+        if self.end is not None:
+            raise self.end
+        if not self.link.established:
+            raise self.link.failure or AssociationClosed("the association is over")
+
+    async def abort(self, why: AssociationError | None = None) -> None:
+        """A-ABORT, source service-user; bounded, and nothing if the association is over."""
+        await self.link.abort(why or AssociationAborted("this side aborted the association"))
+
+    def retrieving(self, operation: GetOperation, active: bool) -> None:
+        """A C-GET begins or ends; the last one to begin takes the sub-operations that arrive."""
+        if active:
+            self._retrieving.append(operation)
+        else:
+            self._retrieving.remove(operation)
+
+    @property
+    def storing_operation(self) -> GetOperation | None:
+        """The C-GET whose sub-operations are arriving."""
+        return self._retrieving[-1] if self._retrieving else None
+
+    # -- the receive task ------------------------------------------------------------------------
+
+    async def run(self, service: trio.Nursery) -> None:
+        """The receive task: take what the peer sends, until the connection is over.
+
+        Performing tasks are started in `service`.
+        """
+        self._service = service
+        link = self.link
+        end: AssociationError | None = None
+        try:
+            while True:
+                requestor = link.core.upper_layer.role is Role.REQUESTOR
+                busy = requestor or self._invocations or self._performances
+                event = await link.next_event(inf if busy else link.timeouts.idle)
+                match event:
+                    case MessageReceived():
+                        self._on_message(event)
+                    case DataSetFragment(data=data, is_last=is_last):
+                        await self._on_fragment(data, is_last)
+                    case ReleaseRequested():
+                        self._tasks.start_soon(self._answer_release)
+                    case ReleaseConfirmed() if link.state is State.COLLISION_ACCEPTOR_LOCAL:
+                        await link.respond_to_release()
+                    case Aborted() | ProviderAborted() if not self._releasing:
+                        end = end or link.end_of(event)
+                        self._finish(end, unexpected=True)
+                    case None:
+                        break
+                    case _:
+                        pass
+        finally:
+            self._finish(end or link.failure or AssociationClosed("the association is over"))
+
+    def _on_message(self, event: MessageReceived) -> None:
+        message = event.message
+        context = self.link.negotiated.accepted[event.context_id]
+        self._sink = self._filling = None
+        match message:
+            case CCancelRQ(message_id_being_responded_to=message_id):
+                if message_id in self._performances:
+                    self._performances[message_id].cancel()
+            case CStoreRQ():
+                data = IncomingDataSet(
+                    memory_limit=self._limits.memory_per_message, size_limit=self._limits.data_set
+                )
+                if event.has_data_set:
+                    self._sink, self._filling = data.feed, data.inbox
+                else:
+                    data.end()
+                self._perform(context, message, data)
+            case Request() if event.has_data_set:
+                self._gather(lambda data: self._perform(context, message, data))
+            case Request():
+                self._perform(context, message, b"")
+            case Response() if event.has_data_set:
+                self._gather(lambda data: self._on_response(message, data))
+            case Response():
+                self._on_response(message, None)
+            case _:
+                pass
+
+    def _gather(self, then: Callable[[bytes], None]) -> None:
+        """Collect the data set that follows, up to the limit, and go on with it."""
+        gathered = bytearray()
+
+        def sink(data: bytes | memoryview, is_last: bool) -> None:
+            if len(gathered) + len(data) > self._limits.identifier:
+                self.link.core.upper_layer.violated(
+                    RemoteProtocolError(
+                        f"an identifier of more than {self._limits.identifier} bytes",
+                        AbortReason.NOT_SPECIFIED,
+                    )
+                )
+                self._sink = None
+                return
+            gathered.extend(data)
+            if is_last:
+                then(bytes(gathered))
+
+        self._sink = sink
+
+    async def _on_fragment(self, data: bytes | memoryview, is_last: bool) -> None:
+        if self._sink is not None:
+            self._sink(data, is_last)
+        if self._filling is not None:
+            await self._hold_back(self._filling)
+        if is_last:
+            self._sink = self._filling = None
+
+    def _on_response(self, response: Response, data: bytes | None) -> None:
+        message_id = response.message_id_being_responded_to
+        invocation = self._invocations.get(message_id)
+        if invocation is None:
+            logger.warning("%r: %s to no request of ours", self._association, response.name)
+            return
+        invocation.deliver(response, data)
+        if invocation.done.is_set():
+            self._forget(message_id)
+        elif invocation.inbox.full:
+            self._filling = invocation.inbox
+
+    async def _hold_back(self, inbox: Inbox) -> None:
+        """Let the peer wait for a reader that lags, while nothing else needs the connection.
+
+        If the reader takes nothing for `Limits.stall` seconds, the rest goes to a temporary file:
+        an abort or C-CANCEL behind it must be seen.
+        """
+        while inbox.full and self._alone:
+            progress = inbox.progress
+            with trio.move_on_after(self._limits.stall):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_first, inbox.reader_moved.wait, nursery.cancel_scope)
+                    nursery.start_soon(_first, self._activity.wait, nursery.cancel_scope)
+            if inbox.progress == progress:
+                return
+
+    @property
+    def _alone(self) -> bool:
+        """Whether one operation has the connection to itself; a C-GET and its C-STOREs are one."""
+        if self._waiting_for_slot:
+            return False
+        performing = len(self._performances)
+        if self._retrieving:
+            performing = max(performing - 1, 0)
+        return len(self._invocations) + performing <= 1
+
+    def _stir(self) -> None:
+        """Something else needs the connection: wake a receive task that holds back."""
+        self._activity.set()
+        self._activity = trio.Event()
+
+    # -- requests of the peer --------------------------------------------------------------------
+
+    def _perform(
+        self, context: AcceptedContext, request: Request, data: bytes | IncomingDataSet
+    ) -> None:
+        performance = Performance(
+            self, self._association, self._environment, context, request, data
+        )
+        self._performances[request.message_id] = performance
+        self._tasks.start_soon(self._run_performance, performance)
+
+    async def _run_performance(self, performance: Performance) -> None:
+        try:
+            await perform(performance)
+        except AssociationError:
+            pass  # there is nobody left to answer
+        finally:
+            if self._performances.get(performance.request.message_id) is performance:
+                del self._performances[performance.request.message_id]
+            self._performed.set()
+            self._performed = trio.Event()
+
+    def answered(self, performance: Performance) -> None:
+        """The final response is about to be sent: its Message ID may be used again."""
+        if self._performances.get(performance.request.message_id) is performance:
+            del self._performances[performance.request.message_id]
+
+    async def _await_performances(self) -> None:
+        while self._performances:
+            await self._performed.wait()
+
+    async def _answer_release(self) -> None:
+        """Let what the peer asked for end, then agree to its A-RELEASE (PS3.8 §7.2.2)."""
+        if self.link.state is State.COLLISION_ACCEPTOR_PEER:
+            return  # A-RELEASE-RP comes first: see _receive
+        with trio.move_on_after(self.link.timeouts.release):
+            await self._await_performances()
+        for performance in self._performances.values():
+            performance.cancel()
+        collision = self.link.state is not State.AWAITING_LOCAL_RELEASE
+        try:
+            await self.link.respond_to_release()
+        except AssociationError:
+            return
+        if not collision:
+            self._finish(
+                AssociationClosed("the peer released the association"),
+                unexpected=self.link.core.upper_layer.role is Role.REQUESTOR,
+            )
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    @property
+    def _tasks(self) -> trio.Nursery:
+        assert self._service is not None
+        return self._service
+
+    def _finish(self, error: AssociationError, *, unexpected: bool = False) -> None:
+        """The association is over: tell every operation, performance and, if need be, the body."""
+        if self.over.is_set():
+            return
+        self.end = error
+        self.over.set()
+        told = False
+        for invocation in self._invocations.values():
+            told = invocation.fail(error) or told
+        for performance in self._performances.values():
+            performance.abandon(error)
+        self._stir()
+        if not told:
+            self.on_end(unexpected)
+
+    async def close(self, *, release: bool) -> None:
+        """Release, or abort what cannot be released; then wait for the peer to close."""
+        timeouts = self.link.timeouts
+        try:
+            if release and not self.over.is_set():
+                with trio.move_on_after(timeouts.release):
+                    await self._await_performances()
+                    self._releasing = True
+                    await self.link.release()
+                    await self.over.wait()
+        except AssociationError:
+            pass  # it ended by itself
+        finally:
+            await self.abort()
+
+
+async def _first(wait: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
+    await wait()
+    scope.cancel()

@@ -1,0 +1,244 @@
+"""One request of the peer on its way to its final response.
+
+Handler code runs in `Performance.step`, inside a cancel scope that C-CANCEL cancels; responses are
+sent outside of it, so that no response is cut. What a handler raises becomes a status, and the
+association lives on. Which code performs which message is said in `services.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import attrs
+import trio
+
+from .datasets import DataSetError
+from .errors import AssociationError, DataSetTooLarge, StatusError, leaves
+from .handlers import method_of
+from .incoming import IncomingDataSet
+from .link import BytesSource
+from .protocol.messages import CFindRQ, CGetRQ, CMoveRQ, CStoreRQ, Request, Response
+from .protocol.negotiation import AcceptedContext, PresentationContext
+from .protocol.status import Status
+
+if TYPE_CHECKING:
+    from .association import Association
+    from .client import Destination
+    from .exchange import Exchange
+
+logger = logging.getLogger("dimse_trio")
+
+T = TypeVar("T")
+
+OpenSubAssociation = Callable[
+    ["Destination", str, list[PresentationContext]], AbstractAsyncContextManager["Association"]
+]
+
+
+@attrs.frozen
+class Environment:
+    """What performances need beside their association.
+
+    `handler` is `None` for a requestor that was given none: it then performs only the C-STOREs of
+    its own C-GET.
+    """
+
+    handler: object | None = None
+    accept_invalid_uids: bool = False
+    resolve_destination: Callable[[str], Awaitable[Destination | None]] | None = None
+    open_sub_association: OpenSubAssociation | None = None
+
+
+@attrs.frozen
+class Final:
+    """A final status with the response's other fields, and `data` for its data set."""
+
+    status: int
+    fields: dict[str, Any]
+
+
+class OperationCancelled(Exception):
+    """A C-CANCEL came for the operation; the performance ends with 0xFE00."""
+
+
+class Performance:
+    """One request of the peer until its final response."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        association: Association,
+        environment: Environment,
+        context: AcceptedContext,
+        request: Request,
+        data: bytes | IncomingDataSet,
+    ) -> None:
+        self.exchange = exchange
+        self.association = association
+        self.environment = environment
+        self.context = context
+        self.request = request
+        self._data = data
+        self._scope: trio.CancelScope | None = None
+        self._cancelled = False
+        self._abandoned = False
+
+    # -- cancellation ----------------------------------------------------------------------------
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled
+
+    def cancel(self) -> None:
+        """C-CANCEL: cancel the handler at work, now or in its next step."""
+        if isinstance(self.request, CFindRQ | CGetRQ | CMoveRQ):
+            self._cancelled = True
+            if self._scope is not None:
+                self._scope.cancel()
+
+    def abandon(self, error: BaseException) -> None:
+        """The association is over: cancel the handler, there is nobody to answer."""
+        self._abandoned = True
+        if isinstance(self._data, IncomingDataSet):
+            self._data.inbox.fail(error)
+        if self._scope is not None:
+            self._scope.cancel()
+
+    async def step(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Await a piece of handler code that C-CANCEL and the end of the association cancel.
+
+        Raises:
+            OperationCancelled: One of them did.
+        """
+        with trio.CancelScope() as scope:
+            self._scope = scope
+            if self._cancelled or self._abandoned:
+                scope.cancel()
+            try:
+                return await function(*args)
+            finally:
+                self._scope = None
+        raise OperationCancelled
+
+    # -- responses -------------------------------------------------------------------------------
+
+    async def respond(
+        self, status: int, *, comment: str | None = None, data: bytes | None = None, **fields: Any
+    ) -> None:
+        """Send a response; pending or final is said by its status."""
+        response = self._response(status, comment, fields)
+        if not response.status.is_pending:
+            self.exchange.answered(self)
+        await self.exchange.send(
+            self.context.context_id, response, None if data is None else BytesSource(data)
+        )
+
+    def _response(self, status: int, comment: str | None, fields: dict[str, Any]) -> Response:
+        """The response to the request, its affected UIDs echoed as they came (PS3.7 §9.3)."""
+        kind = type(self.request).response
+        names = {field.name for field in attrs.fields(kind)}
+        for name in ("sop_class_uid", "sop_instance_uid"):
+            if f"affected_{name}" in names:
+                value = getattr(self.request, f"affected_{name}", None) or getattr(
+                    self.request, f"requested_{name}", None
+                )
+                if value is None and name == "sop_class_uid":
+                    value = self.context.abstract_syntax
+                fields.setdefault(f"affected_{name}", value)
+        return kind(
+            message_id_being_responded_to=self.request.message_id,
+            status=Status(status),
+            error_comment=None if comment is None else comment[:64],
+            **fields,
+        )
+
+    # -- the way to the final response -----------------------------------------------------------
+
+    async def run(self, perform: Performer | None) -> None:
+        """Perform the request: its function, or the status for whatever went wrong."""
+        try:
+            status, comment, fields = await self._outcome(perform)
+        finally:
+            if isinstance(self._data, IncomingDataSet):
+                self._data.inbox.discard()
+        if self._abandoned:
+            return
+        if isinstance(self._data, IncomingDataSet):
+            await self._data.wait_complete()
+        data = fields.pop("data", None)
+        await self.respond(status, comment=comment, data=data, **fields)
+
+    async def _outcome(self, perform: Performer | None) -> tuple[int, str | None, dict[str, Any]]:
+        try:
+            if perform is None:
+                raise StatusError(Status.UNRECOGNIZED_OPERATION)
+            result = await perform(self)
+        except OperationCancelled:
+            return Status.CANCEL, None, {}
+        except Exception as error:
+            return *self._status_of(error), {}
+        if isinstance(result, Final):
+            return result.status, None, result.fields
+        return result, None, {}
+
+    def _status_of(self, error: Exception) -> tuple[int, str | None]:
+        """What an exception of a handler, or in its place, says to the peer."""
+        for leaf in leaves(error):
+            match leaf:
+                case StatusError(status=status, comment=comment):
+                    return status, comment
+                case DataSetTooLarge():
+                    return Status.OUT_OF_RESOURCES, str(leaf)
+                case DataSetError() if isinstance(self.request, CStoreRQ):
+                    return Status.CANNOT_UNDERSTAND, "data set cannot be read"
+                case DataSetError():
+                    return Status.DATA_SET_MISMATCH, "identifier cannot be read"
+                case AssociationError() if self._abandoned:
+                    return Status.CANCEL, None
+                case _:
+                    pass
+        logger.error(
+            "%r: handler failed in %s", self.association, self.request.name, exc_info=error
+        )
+        return Status.PROCESSING_FAILURE, None
+
+    def method(self, name: str) -> Callable[..., Any]:
+        """The handler's method of that name, or the status that says that there is none."""
+        handler = self.environment.handler
+        method = None if handler is None else method_of(handler, name)
+        if method is None:
+            raise StatusError(Status.SOP_CLASS_NOT_SUPPORTED)
+        return method
+
+    @property
+    def identifier(self) -> bytes:
+        assert isinstance(self._data, bytes)
+        return self._data
+
+    @property
+    def data_set(self) -> IncomingDataSet:
+        assert isinstance(self._data, IncomingDataSet)
+        return self._data
+
+    async def each(self, items: AsyncIterator[T], then: Callable[[T], Awaitable[None]]) -> None:
+        """Take a handler's items one by one; the handler is cancelled only where it works."""
+        try:
+            while True:
+                try:
+                    item = await self.step(anext, items)
+                except StopAsyncIteration:
+                    return
+                if self._cancelled:  # the handler did not come by a checkpoint
+                    raise OperationCancelled
+                await then(item)
+        finally:
+            close = getattr(items, "aclose", None)
+            if close is not None:
+                await close()
+
+
+Performer = Callable[[Performance], Awaitable["int | Final"]]
+"""Performs one kind of request: handler code in, final status out."""

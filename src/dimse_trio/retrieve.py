@@ -1,0 +1,189 @@
+"""C-GET and C-MOVE performed: sub-operations, their counts, pending responses, the final status.
+
+The handler says which instances; everything else is done here (PS3.4 §C.4.2, §C.4.3).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from . import datasets
+from .contexts import contexts_for, split_instances
+from .datasets import DataSetError
+from .errors import AssociationError, ContextNotAccepted, InvalidFile, StatusError
+from .part10 import Instance, path_of
+from .performance import Final, OperationCancelled, Performance
+from .protocol.messages import CGetRQ, CMoveRQ
+from .protocol.status import Status, StatusCategory
+from .requests import GetRequest, MoveOriginator, MoveRequest
+
+if TYPE_CHECKING:
+    from .association import Association
+    from .client import Destination
+
+logger = logging.getLogger("dimse_trio")
+
+
+@attrs.define
+class SubOperations:
+    """The counts of a C-GET or C-MOVE, and the instances that failed (PS3.4 §C.4.2, §C.4.3)."""
+
+    remaining: int
+    completed: int = 0
+    failed: int = 0
+    warning: int = 0
+    failed_uids: list[str] = attrs.field(factory=list[str])
+
+    def count(self, uid: str, status: Status | None) -> None:
+        """One sub-operation is over, with that status or, if it could not be done, `None`."""
+        self.remaining -= 1
+        category = StatusCategory.FAILURE if status is None else status.category
+        if category is StatusCategory.SUCCESS:
+            self.completed += 1
+        elif category is StatusCategory.WARNING:
+            self.warning += 1
+        else:
+            self.failed += 1
+            self.failed_uids.append(uid)
+
+    def counts(self, *, with_remaining: bool) -> dict[str, Any]:
+        names = ["completed", "failed", "warning"] + ["remaining"] * with_remaining
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def final_status(self) -> Status:
+        """Of an operation that was not cancelled (PS3.4 Tables C.4-2 and C.4-3)."""
+        if self.failed and not self.completed and not self.warning:
+            return Status.OUT_OF_RESOURCES_SUB_OPERATIONS
+        if self.failed or self.warning:
+            return Status.SUB_OPERATIONS_WARNING
+        return Status.SUCCESS
+
+    def final(self, performance: Performance, *, cancelled: bool) -> Final:
+        fields: dict[str, Any] = self.counts(with_remaining=cancelled)
+        if self.failed_uids:
+            from pydicom import Dataset
+
+            identifier = Dataset()
+            identifier.FailedSOPInstanceUIDList = self.failed_uids
+            fields["data"] = datasets.encode(identifier, performance.context.transfer_syntax)
+        return Final(Status.CANCEL if cancelled else self.final_status, fields)
+
+
+async def _collect(performance: Performance, items: AsyncIterator[Any]) -> list[Any]:
+    """What a handler yields to be sent, read as far as sending needs it."""
+    instances: list[Any] = []
+
+    async def take(item: Any) -> None:
+        path = path_of(item)
+        instances.append(item if path is None else Instance.from_file(path))
+
+    await performance.each(items, take)
+    return instances
+
+
+def _uid_of(item: Any) -> str:
+    return item.sop_instance_uid if isinstance(item, Instance) else str(item.get("SOPInstanceUID"))
+
+
+async def _store_one(
+    performance: Performance,
+    association: Association,
+    item: Any,
+    originator: MoveOriginator | None = None,
+) -> Status | None:
+    """One C-STORE sub-operation; `None` if it could not be performed, which is logged."""
+    try:
+        return (await association.store(item, check=False, move_originator=originator)).status
+    except (ContextNotAccepted, InvalidFile, DataSetError, OSError) as error:
+        logger.warning(
+            "%r: sub-operation of %s failed: %s",
+            performance.association,
+            performance.request.name,
+            error,
+        )
+        return None
+
+
+async def perform_get(performance: Performance) -> Final:
+    """C-GET: the sub-operations go to the peer on the same association (PS3.4 §C.4.3)."""
+    message = performance.request
+    assert isinstance(message, CGetRQ)
+    request = GetRequest(
+        performance.association, performance.context, performance.identifier, message=message
+    )
+    _ = request.identifier
+    instances = await _collect(performance, performance.method("handle_get")(request))
+    counts = SubOperations(len(instances))
+    for item in instances:
+        if performance.cancelled:
+            return counts.final(performance, cancelled=True)
+        status = await _store_one(performance, performance.association, item)
+        counts.count(_uid_of(item), status)
+        if counts.remaining:
+            await performance.respond(Status.PENDING, **counts.counts(with_remaining=True))
+    return counts.final(performance, cancelled=False)
+
+
+async def perform_move(performance: Performance) -> Final:
+    """C-MOVE: the sub-operations go to the destination on associations of their own."""
+    message = performance.request
+    assert isinstance(message, CMoveRQ)
+    request = MoveRequest(
+        performance.association, performance.context, performance.identifier, message=message
+    )
+    _ = request.identifier
+    method = performance.method("handle_move")
+    resolve = performance.environment.resolve_destination
+    destination = None if resolve is None else await performance.step(resolve, request.destination)
+    if destination is None:
+        raise StatusError(
+            Status.MOVE_DESTINATION_UNKNOWN, f"unknown destination {request.destination}"
+        )
+    instances = await _collect(performance, method(request))
+    counts = SubOperations(len(instances))
+    try:
+        for group in split_instances(instances):
+            await performance.step(_move_group, performance, destination, group, counts)
+    except OperationCancelled:
+        return counts.final(performance, cancelled=True)
+    return counts.final(performance, cancelled=False)
+
+
+async def _move_group(
+    performance: Performance, destination: Destination, group: list[Any], counts: SubOperations
+) -> None:
+    """The sub-operations of one sub-association; if that fails, those left of them fail."""
+    open_sub_association = performance.environment.open_sub_association
+    assert open_sub_association is not None
+    assert isinstance(performance.request, CMoveRQ)
+    title = performance.request.move_destination or ""
+    originator = MoveOriginator(
+        performance.association.peer_ae_title, performance.request.message_id
+    )
+    done = 0
+    try:
+        async with open_sub_association(destination, title, contexts_for(group)) as association:
+            for item in group:
+                status = await _store_one(
+                    performance,
+                    association,
+                    item,
+                    originator,
+                )
+                counts.count(_uid_of(item), status)
+                done += 1
+                if counts.remaining:
+                    with trio.CancelScope(shield=True):
+                        await performance.respond(
+                            Status.PENDING, **counts.counts(with_remaining=True)
+                        )
+    except AssociationError as error:
+        logger.warning("%r: C-MOVE to %s: %s", performance.association, destination, error)
+        for item in group[done:]:
+            counts.count(_uid_of(item), None)
