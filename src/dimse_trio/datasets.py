@@ -21,6 +21,8 @@ from .protocol.uids import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pydicom import Dataset
 
 _WORD_LENGTHS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
@@ -30,8 +32,14 @@ class DataSetError(DimseError, ValueError):
     """Bytes that are no data set of their transfer syntax, or a data set that cannot be encoded."""
 
 
-def decode(data: bytes, transfer_syntax_uid: str) -> Dataset:
+def decode(data: bytes, transfer_syntax_uid: str, *, values: bool = False) -> Dataset:
     """The data set in `data`.
+
+    Args:
+        data: The encoded data set.
+        transfer_syntax_uid: How it is encoded.
+        values: Whether every value is decoded at once; otherwise each when it is asked for, which
+            is faster, and raises pydicom's errors there if the value is none.
 
     Raises:
         DataSetError: pydicom cannot read it.
@@ -49,6 +57,9 @@ def decode(data: bytes, transfer_syntax_uid: str) -> Dataset:
             is_implicit_VR=transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN,
             is_little_endian=transfer_syntax_uid != EXPLICIT_VR_BIG_ENDIAN,
         )
+        if values:
+            for _ in data_set.iterall():
+                pass
     except Exception as error:  # pydicom raises whatever its parser meets
         raise DataSetError(f"not a data set in {uid_name(transfer_syntax_uid)}: {error}") from error
     for tag in [tag for tag in data_set.keys() if tag.group in (0x0000, 0x0002)]:  # noqa: SIM118 - a Dataset iterates over elements
@@ -131,6 +142,23 @@ def sop_uids(data_set: Dataset) -> tuple[str, str]:
             "the data set has no SOP Class UID or SOP Instance UID, so it is no instance"
         )
     return str(sop_class), str(sop_instance)
+
+
+def read_uids(path: Path) -> Dataset:
+    """The SOP UIDs of a DICOM file's data set, and nothing else of it.
+
+    Raises:
+        OSError: The file cannot be read.
+        DataSetError: It is damaged.
+    """
+    from pydicom import dcmread
+
+    try:
+        return dcmread(path, specific_tags=["SOPClassUID", "SOPInstanceUID"])
+    except OSError:
+        raise
+    except Exception as error:  # as in decode
+        raise DataSetError(str(error)) from error
 
 
 def original_transfer_syntax(data_set: Dataset) -> str | None:

@@ -25,11 +25,7 @@ _LONG_VRS = frozenset((b"OB", b"OW", b"OF", b"OL", b"OD", b"SQ", b"UC", b"UN", b
 _MEDIA_STORAGE_SOP_CLASS_UID = 0x0002
 _MEDIA_STORAGE_SOP_INSTANCE_UID = 0x0003
 _TRANSFER_SYNTAX_UID = 0x0010
-_NEEDED = {
-    _MEDIA_STORAGE_SOP_CLASS_UID: "Media Storage SOP Class UID (0002,0002)",
-    _MEDIA_STORAGE_SOP_INSTANCE_UID: "Media Storage SOP Instance UID (0002,0003)",
-    _TRANSFER_SYNTAX_UID: "Transfer Syntax UID (0002,0010)",
-}
+_UIDS = (_MEDIA_STORAGE_SOP_CLASS_UID, _MEDIA_STORAGE_SOP_INSTANCE_UID, _TRANSFER_SYNTAX_UID)
 
 
 @attrs.frozen
@@ -50,18 +46,24 @@ class Instance:
     def from_file(cls, path: str | os.PathLike[str]) -> Instance:
         """Read the File Meta Information of a file; its data set is not looked at.
 
+        Only where the meta information lacks a SOP UID, that of the data set is taken.
+
         Raises:
             OSError: The file cannot be read.
-            InvalidFile: It is no DICOM file, or its meta information lacks a UID.
+            InvalidFile: It is no DICOM file, or lacks what sending it takes.
         """
         path = Path(path)
         with path.open("rb") as file:
             meta, offset = _read_meta(file, path)
             length = os.fstat(file.fileno()).st_size - offset
-        uids = {number: str(raw, "latin-1").strip(" \0") for number, raw in meta.items()}
-        for number, name in _NEEDED.items():
-            if not uids.get(number):
-                raise InvalidFile(f"{path}: the File Meta Information has no {name}")
+            uids = {number: str(meta.get(number, b""), "latin-1").strip(" \0") for number in _UIDS}
+            if not uids[_TRANSFER_SYNTAX_UID]:
+                raise InvalidFile(
+                    f"{path}: the File Meta Information has no Transfer Syntax UID (0002,0010);"
+                    " rewrite it with one, for example with pydicom"
+                )
+            if not all(uids.values()):
+                uids |= _uids_of_data_set(path)
         return cls(
             path,
             uids[_MEDIA_STORAGE_SOP_CLASS_UID],
@@ -82,14 +84,10 @@ def path_of(data: object) -> Path | None:
 def _read_meta(file: BinaryIO, path: Path) -> tuple[dict[int, bytes], int]:
     """The elements of group 0002 by number, and where they end."""
     if file.read(PREAMBLE_LENGTH + 4)[PREAMBLE_LENGTH:] != b"DICM":
-        file.seek(0)
-        start = file.read(8)
-        if start[:2] in (b"\x02\x00", b"\x08\x00", b"\x00\x08"):
-            raise InvalidFile(
-                f"{path}: no DICOM preamble and File Meta Information, though it may hold a bare"
-                " data set; rewrite it, for example with pydicom's dcmread(force=True) and save_as"
-            )
-        raise InvalidFile(f"{path}: not a DICOM file")
+        raise InvalidFile(
+            f"{path}: not a DICOM file, as it has no preamble and File Meta Information;"
+            " a bare data set can be rewritten with pydicom's dcmread(force=True) and save_as"
+        )
     meta: dict[int, bytes] = {}
     while True:
         start_of_element = file.tell()
@@ -106,6 +104,20 @@ def _read_meta(file: BinaryIO, path: Path) -> tuple[dict[int, bytes], int]:
         if len(raw) < length:
             raise InvalidFile(f"{path}: ends inside its File Meta Information")
         meta[number] = raw
+
+
+def _uids_of_data_set(path: Path) -> dict[int, str]:
+    """SOP Class UID and SOP Instance UID as the data set itself has them."""
+    from . import datasets
+
+    try:
+        sop_class, sop_instance = datasets.sop_uids(datasets.read_uids(path))
+    except datasets.DataSetError as error:
+        raise InvalidFile(f"{path}: {error}") from error
+    return {
+        _MEDIA_STORAGE_SOP_CLASS_UID: sop_class,
+        _MEDIA_STORAGE_SOP_INSTANCE_UID: sop_instance,
+    }
 
 
 def _element(number: int, vr: bytes, raw: bytes) -> bytes:

@@ -203,7 +203,9 @@ class _IdentifierRequest:
             DataSetError: The peer's bytes are no data set; the library answers 0xA900.
         """
         if not self._decoded:
-            self._decoded.append(datasets.decode(self._data, self.context.transfer_syntax))
+            self._decoded.append(
+                datasets.decode(self._data, self.context.transfer_syntax, values=True)
+            )
         return self._decoded[0]
 
     @property

@@ -76,12 +76,11 @@ class Server:
     """A listener and its associations. Made by `open_server`."""
 
     def __init__(self, settings: ServerSettings, listeners: list[trio.SocketListener]) -> None:
-        self._settings = settings
+        self._acceptor = Acceptor(settings)
         self._listeners = listeners
         self._accepting = trio.CancelScope()
         self._connections: trio.CancelScope | None = None
         self._stopped = trio.Event()
-        self._open = self._accepted = self._rejected = 0
 
     @property
     def port(self) -> int:
@@ -91,7 +90,7 @@ class Server:
 
     def statistics(self) -> ServerStatistics:
         """Counts of associations, now and since the start."""
-        return ServerStatistics(self._open, self._accepted, self._rejected)
+        return self._acceptor.statistics()
 
     async def stop(self, grace: float = 0) -> None:
         """Accept no more, let running associations end within `grace` seconds, abort the rest.
@@ -116,12 +115,23 @@ class Server:
                 self._connections = connections.cancel_scope
                 with self._accepting:
                     await trio.serve_listeners(
-                        self._serve_connection, self._listeners, handler_nursery=connections
+                        self._acceptor.serve, self._listeners, handler_nursery=connections
                     )
         finally:
             self._stopped.set()
 
-    async def _serve_connection(self, stream: trio.SocketStream) -> None:
+
+class Acceptor:
+    """What is done with a connection, wherever it comes from, and how many there have been."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self._settings = settings
+        self._open = self._accepted = self._rejected = 0
+
+    def statistics(self) -> ServerStatistics:
+        return ServerStatistics(self._open, self._accepted, self._rejected)
+
+    async def serve(self, stream: trio.abc.Stream) -> None:
         """One connection from its handshake to its end. Whatever goes wrong ends it alone."""
         settings = self._settings
         try:
@@ -141,7 +151,7 @@ class Server:
         except Exception as error:  # the listener outlives whatever one connection does
             logger.error("connection failed", exc_info=error)
 
-    async def _handshake(self, stream: trio.SocketStream) -> trio.abc.Stream | None:
+    async def _handshake(self, stream: trio.abc.Stream) -> trio.abc.Stream | None:
         """The TLS connection over a stream, if TLS is asked for; `None` if it does not come up."""
         if self._settings.ssl_context is None:
             return stream
@@ -293,23 +303,20 @@ async def open_server(
         HandlerError: A handler's method does not have its protocol's signature.
         LocalProtocolError: An argument cannot be.
     """
-    settings = ServerSettings(
-        handler=handler,
-        ae_title=None if ae_title is None else check_ae_title(ae_title),
+    settings = _settings(
+        handler,
+        ae_title=ae_title,
         accept_any_called_ae_title=accept_any_called_ae_title,
-        policy=_policy(services_of(handler), contexts, unknown_storage=accept_unknown_storage),
+        contexts=contexts,
+        accept_unknown_storage=accept_unknown_storage,
+        accept_invalid_uids=accept_invalid_uids,
         ssl_context=ssl_context,
-        peers={
-            check_ae_title(title): peer if isinstance(peer, Destination) else Destination(*peer)
-            for title, peer in (peers or {}).items()
-        },
+        peers=peers,
         max_associations=max_associations,
         max_pdu_length=max_pdu_length,
-        accept_invalid_uids=accept_invalid_uids,
-        timeouts=timeouts or Timeouts(),
-        limits=limits or Limits(),
+        timeouts=timeouts,
+        limits=limits,
     )
-    own_user_information(max_pdu_length)  # refuses what cannot be announced
     listeners = await trio.open_tcp_listeners(port, host=host)
     server = Server(settings, list(listeners))
     failure: BaseException | None = None
@@ -352,6 +359,70 @@ async def serve(
     async with open_server(handler, port, **options) as server:
         task_status.started(server)
         await server.wait_stopped()
+
+
+async def serve_stream(
+    handler: object,
+    stream: trio.abc.Stream,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    **options: Any,
+) -> None:
+    """Accept an association over any byte stream, and serve it to its end.
+
+    The counterpart of `associate_over`. The stream is closed at the end. That an association is
+    rejected, aborted or broken is logged, as by `serve`; cancelled, it is aborted.
+
+    Args:
+        handler: As for `open_server`.
+        stream: The connection.
+        task_status: Told when handler and options have been checked.
+        options: What `open_server` takes, beside `host` and `port`.
+
+    Raises:
+        HandlerError, LocalProtocolError: As `open_server`.
+    """
+    try:
+        acceptor = Acceptor(_settings(handler, **options))
+        task_status.started()
+        await acceptor.serve(stream)
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+def _settings(
+    handler: object,
+    *,
+    ae_title: str | None = None,
+    accept_any_called_ae_title: bool = False,
+    contexts: Iterable[PresentationContext] | None = None,
+    accept_unknown_storage: bool = False,
+    accept_invalid_uids: bool = False,
+    ssl_context: ssl.SSLContext | None = None,
+    peers: PeerMap | None = None,
+    max_associations: int = 200,
+    max_pdu_length: int = DEFAULT_MAX_PDU_LENGTH,
+    timeouts: Timeouts | None = None,
+    limits: Limits | None = None,
+) -> ServerSettings:
+    """The options of `open_server`, checked."""
+    own_user_information(max_pdu_length)  # refuses what cannot be announced
+    return ServerSettings(
+        handler=handler,
+        ae_title=None if ae_title is None else check_ae_title(ae_title),
+        accept_any_called_ae_title=accept_any_called_ae_title,
+        policy=_policy(services_of(handler), contexts, unknown_storage=accept_unknown_storage),
+        ssl_context=ssl_context,
+        peers={
+            check_ae_title(title): peer if isinstance(peer, Destination) else Destination(*peer)
+            for title, peer in (peers or {}).items()
+        },
+        max_associations=max_associations,
+        max_pdu_length=max_pdu_length,
+        accept_invalid_uids=accept_invalid_uids,
+        timeouts=timeouts or Timeouts(),
+        limits=limits or Limits(),
+    )
 
 
 def _policy(

@@ -1,4 +1,4 @@
-"""A requestor's association against a script, over memory streams; nothing of it outlives the test."""
+"""Associations against a script, over memory streams; nothing outlives the test."""
 
 from __future__ import annotations
 
@@ -116,5 +116,3 @@ def instance(size: int = 64, uid: str = "1.2.3.4") -> Dataset:
     data_set.SeriesInstanceUID = "1.2.3.1"
     data_set.add_new("PixelData", "OW", bytes(size))
     return data_set
-
-

@@ -432,9 +432,7 @@ async def test_pending_responses_keep_an_operation_alive(autojump_clock: object)
 
 
 @pytest.mark.parametrize("step", ["no answer", "half an answer"])
-async def test_cancelled_while_opening_aborts_and_closes(
-    autojump_clock: object, step: str
-) -> None:
+async def test_cancelled_while_opening_aborts_and_closes(autojump_clock: object, step: str) -> None:
     async def script(peer: ScriptedPeer) -> None:
         await peer.expect(AssociateRQ)
         if step == "half an answer":
