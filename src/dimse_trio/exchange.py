@@ -25,7 +25,7 @@ from .errors import (
     StatusError,
 )
 from .incoming import Inbox, IncomingDataSet
-from .link import DataSource, Link
+from .link import DataSource, Link, Silence
 from .operations import GetOperation, Invocation
 from .performance import Environment, Performance
 from .protocol.errors import AbortReason, RemoteProtocolError
@@ -100,10 +100,11 @@ class Exchange:
         """One request with one response."""
         invocation = await self.invoke(context, make, source)
         try:
-            await self.watch(invocation, invocation.done.wait)
+            await invocation.done.wait()
         except trio.Cancelled:
             invocation.inbox.discard()
             raise
+        invocation.raise_failure()
         assert invocation.final is not None
         if check and invocation.final.status.is_failure:
             raise StatusError.of(invocation.final)
@@ -116,11 +117,11 @@ class Exchange:
         source: DataSource | None = None,
     ) -> Invocation:
         """Await a place in the window and send a request; cancelled in here, nothing is due."""
-        self.check_open()
         await self._acquire_slot()
         request = make(self.link.core.next_message_id())
         invocation = Invocation(request, context, self._limits.memory_per_message)
         self._invocations[request.message_id] = invocation
+        self._set_deadline()
         try:
             await self.send(context.context_id, request, source)
         except BaseException:
@@ -134,35 +135,25 @@ class Exchange:
             self._slots.release()
 
     async def _acquire_slot(self) -> None:
-        task = trio.lowlevel.current_task()
-        if self._slots.value == 0 and any(get.holds(task) for get in self._retrieving):
-            raise LocalProtocolError(
-                "this task is inside `async for` over a C-GET of the same association, which goes"
-                " on only when the loop does: use another association, or save_to"
-            )
-        self._waiting_for_slot += 1
-        self._stir()
-        timeout = self.link.timeouts.response
+        await trio.lowlevel.checkpoint_if_cancelled()
         try:
-            while True:
-                with trio.move_on_at(self._last_activity + timeout):
-                    await self._slots.acquire()
-                    return
-                if trio.current_time() >= self._last_activity + timeout:
-                    error = AssociationTimeout(
-                        f"nothing came for the outstanding operations in {timeout:g} s;"
-                        " the association was aborted"
-                    )
-                    await self.abort(error)
-                    raise error
-        finally:
-            self._waiting_for_slot -= 1
-
-    @property
-    def _last_activity(self) -> float:
-        """When the peer last sent something for an outstanding operation."""
-        times = (invocation.last_activity for invocation in self._invocations.values())
-        return max(times, default=trio.current_time())
+            self._slots.acquire_nowait()
+        except trio.WouldBlock:
+            task = trio.lowlevel.current_task()
+            if any(get.holds(task) for get in self._retrieving):
+                raise LocalProtocolError(
+                    "this task is inside `async for` over a C-GET of the same association, which"
+                    " goes on only when the loop does: use another association, or save_to"
+                ) from None
+            self._waiting_for_slot += 1
+            self._stir()
+            try:
+                await self._slots.acquire()
+            finally:
+                self._waiting_for_slot -= 1
+        if not self.link.established or self.end is not None:
+            self._slots.release()
+            self.check_open()
 
     async def send(
         self, context_id: int, message: Message, source: DataSource | None = None
@@ -176,22 +167,6 @@ class Exchange:
             if self.end is None:
                 raise
             raise self.end from error
-
-    async def watch(self, invocation: Invocation, wait: Callable[[], Awaitable[T]]) -> T:
-        """Await something of an invocation as long as the peer does not fall silent over it."""
-        timeout = self.link.timeouts.response
-        while True:
-            with trio.move_on_at(invocation.last_activity + timeout):
-                result = await wait()
-                invocation.raise_failure()
-                return result
-            if trio.current_time() >= invocation.last_activity + timeout:
-                error = AssociationTimeout(
-                    f"nothing came for {invocation.request.name} in {timeout:g} s;"
-                    " the association was aborted"
-                )
-                await self.abort(error)
-                raise error
 
     async def cancel_invocation(self, invocation: Invocation) -> None:
         """C-CANCEL, then drop what comes until the final response or, too late, A-ABORT.
@@ -253,9 +228,8 @@ class Exchange:
         end: AssociationError | None = None
         try:
             while True:
-                requestor = link.core.upper_layer.role is Role.REQUESTOR
-                busy = requestor or self._invocations or self._performances
-                event = await link.next_event(inf if busy else link.timeouts.idle)
+                self._set_deadline()
+                event = await link.next_event()
                 match event:
                     case MessageReceived():
                         self._on_message(event)
@@ -268,12 +242,38 @@ class Exchange:
                     case Aborted() | ProviderAborted() if not self._releasing:
                         end = end or link.end_of(event)
                         self._finish(end, unexpected=True)
+                    case Silence():
+                        await self._on_silence()
                     case None:
                         break
                     case _:
                         pass
         finally:
             self._finish(end or link.failure or AssociationClosed("the association is over"))
+
+    def _set_deadline(self) -> None:
+        """Until when the peer must say something: about what we asked for, or, idle, at all.
+
+        While something of the peer's is being performed, it is not the peer who is silent.
+        """
+        timeouts = self.link.timeouts
+        deadline = inf
+        if self._performances:
+            pass
+        elif self._invocations:
+            earliest = min(i.last_activity for i in self._invocations.values())
+            deadline = earliest + timeouts.response
+        elif self.link.core.upper_layer.role is Role.ACCEPTOR:
+            deadline = trio.current_time() + timeouts.idle
+        self.link.expect_by(deadline)
+
+    async def _on_silence(self) -> None:
+        timeouts = self.link.timeouts
+        why = f"nothing happened for {timeouts.idle:g} s"
+        if self._invocations:
+            silent = min(self._invocations.values(), key=lambda i: i.last_activity)
+            why = f"nothing came for {silent.request.name} in {timeouts.response:g} s"
+        await self.abort(AssociationTimeout(f"{why}; the association was aborted"))
 
     def _on_message(self, event: MessageReceived) -> None:
         message = event.message
@@ -390,15 +390,18 @@ class Exchange:
         except AssociationError:
             pass  # there is nobody left to answer
         finally:
-            if self._performances.get(performance.request.message_id) is performance:
-                del self._performances[performance.request.message_id]
-            self._performed.set()
-            self._performed = trio.Event()
+            self.answered(performance)
 
     def answered(self, performance: Performance) -> None:
         """The final response is about to be sent: its Message ID may be used again."""
         if self._performances.get(performance.request.message_id) is performance:
             del self._performances[performance.request.message_id]
+            now = trio.current_time()
+            for invocation in self._invocations.values():
+                invocation.last_activity = now
+            self._set_deadline()
+            self._performed.set()
+            self._performed = trio.Event()
 
     async def _await_performances(self) -> None:
         while self._performances:
@@ -437,8 +440,9 @@ class Exchange:
         self.end = error
         self.over.set()
         told = False
-        for invocation in self._invocations.values():
+        for message_id, invocation in list(self._invocations.items()):
             told = invocation.fail(error) or told
+            self._forget(message_id)  # who waits for a place learns that there is none
         for performance in self._performances.values():
             performance.abandon(error)
         self._stir()

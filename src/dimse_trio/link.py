@@ -44,7 +44,7 @@ from .protocol.negotiation import Negotiated
 from .protocol.pdus import AssociateAC, AssociateRJ, AssociateRQ
 from .protocol.state import State
 from .protocol.upper_layer import Role
-from .transport import Transport, TransportError
+from .transport import Buffer, Transport, TransportError
 
 logger = logging.getLogger("dimse_trio")
 
@@ -108,6 +108,10 @@ class FileSource:
             self._file.close()
 
 
+class Silence:
+    """Nothing arrived until the time that `Link.expect_by` was given."""
+
+
 class Link:
     """See the module.
 
@@ -130,6 +134,7 @@ class Link:
         self._artim_starts = 0
         self._artim_deadline = inf
         self._pdu_deadline = inf
+        self._silence_deadline = inf
         self.failure: AssociationError | None = None
         """Why this side gave the association up, where it did."""
 
@@ -208,34 +213,40 @@ class Link:
 
     # -- receiving -------------------------------------------------------------------------------
 
-    async def next_event(self, idle: float = inf) -> DimseEvent | None:
-        """The next event; `None` when the connection is over. Only one task may call this.
+    def expect_by(self, deadline: float) -> None:
+        """Say until when something must begin to arrive; `next_event` else gives `Silence`."""
+        self._silence_deadline = deadline
+        if deadline < self._receive_scope.deadline:
+            self._receive_scope.deadline = deadline
 
-        Args:
-            idle: Seconds after which a peer that sends nothing at all is given up.
-        """
+    async def next_event(self) -> DimseEvent | Silence | None:
+        """The next event; `None` when the connection is over. Only one task may call this."""
         upper_layer = self.core.upper_layer
         while True:
             event = self.core.next_event()
             while upper_layer.warnings:
                 logger.warning("%s: %s", self.peer_address, upper_layer.warnings.popleft())
-            await self._flush()
+            if upper_layer.has_data_to_send or upper_layer.close_transport:
+                await self._flush()
             if event is not None:
                 self._pdu_deadline = inf
                 return event
             if self.state is State.IDLE:
                 return None
-            await self._receive(idle)
+            if await self._receive():
+                return Silence()
 
-    async def _receive(self, idle: float) -> None:
-        """Give the core more bytes, the end of the stream, or ARTIM's expiry."""
+    async def _receive(self) -> bool:
+        """Give the core more bytes, the end of the stream, or ARTIM's expiry.
+
+        Returns whether nothing came by the time that was set with `expect_by`.
+        """
         upper_layer = self.core.upper_layer
-        now = trio.current_time()
-        if upper_layer.receiving:
-            self._pdu_deadline = min(self._pdu_deadline, now + self.timeouts.network)
-            deadline = self._pdu_deadline
-        else:
-            deadline = now + idle
+        deadline = self._silence_deadline
+        receiving = self.core.receiving
+        if receiving:
+            latest = trio.current_time() + self.timeouts.network
+            deadline = self._pdu_deadline = min(self._pdu_deadline, latest)
         data = b""
         with trio.CancelScope(deadline=deadline) as self._receive_scope:
             self._set_artim()
@@ -246,11 +257,16 @@ class Link:
             upper_layer.receive_eof()
         elif upper_layer.artim_running:
             upper_layer.artim_expired()
+        elif receiving:
+            await self.abort(
+                AssociationTimeout(
+                    f"the rest of a message did not come in {self.timeouts.network:g} s;"
+                    " the association was aborted"
+                )
+            )
         else:
-            why = f"nothing happened for {idle:g} s"
-            if upper_layer.receiving:
-                why = f"a PDU was not complete after {self.timeouts.network:g} s"
-            await self.abort(AssociationTimeout(f"{why}; the association was aborted"))
+            return trio.current_time() >= self._silence_deadline
+        return False
 
     def _set_artim(self) -> None:
         """Let ARTIM, if the core runs it, bound the receiving that is going on or begins."""
@@ -280,7 +296,7 @@ class Link:
         if upper_layer.close_transport:
             await self._transport.aclose()
 
-    def end_of(self, event: DimseEvent | None) -> AssociationError:
+    def end_of(self, event: DimseEvent | Silence | None) -> AssociationError:
         """The error for an event that ends an association (or for one that has no place)."""
         if self.failure is not None:
             return self.failure
@@ -308,17 +324,28 @@ class Link:
             AssociationError: The association is over.
             OSError: The source cannot be read.
         """
-        async with self._message_lock:
-            first = b"" if source is None else await source.read(self._block_length)
-            async with self._transport.lock:
+        await _take(self._message_lock)
+        try:
+            block: bytes | memoryview = b""
+            if source is not None:
+                block = await source.read(self._block_length)
+            await _take(self._transport.lock)
+            try:
                 self._check_open()
-                wire = self.core.command_pdus(context_id, message, has_data_set=source is not None)
-                left = 0 if source is None else source.length - len(first)
+                buffers: list[Buffer] = [
+                    self.core.command_pdus(context_id, message, has_data_set=source is not None)
+                ]
+                left = 0
                 if source is not None:
-                    wire += self._data_set_pdus(context_id, first, is_last=left <= 0)
-                await self._write(wire)
+                    left = source.length - len(block)
+                    self._add_data_set_pdus(buffers, context_id, block, is_last=left <= 0)
+                await self._write(buffers)
+            finally:
+                self._transport.lock.release()
             if source is not None and left > 0:
                 await self._send_rest(context_id, message, source, left)
+        finally:
+            self._message_lock.release()
 
     async def _send_rest(
         self, context_id: int, message: Message, source: DataSource, left: int
@@ -327,14 +354,16 @@ class Link:
         whole = False
         try:
             while left > 0:
+                await trio.lowlevel.checkpoint()
                 block = await source.read(self._block_length)
                 if not block:
                     raise OSError(f"the data set of {message.name} ended {left} bytes early")
                 left -= len(block)
-                await trio.lowlevel.checkpoint_if_cancelled()
+                buffers: list[Buffer] = []
                 async with self._transport.lock:
                     self._check_open()
-                    await self._write(self._data_set_pdus(context_id, block, is_last=left <= 0))
+                    self._add_data_set_pdus(buffers, context_id, block, is_last=left <= 0)
+                    await self._write(buffers)
             whole = True
         finally:
             if not whole:
@@ -347,12 +376,11 @@ class Link:
         fragment = self.core.fragment_length
         return max(BLOCK // fragment, 1) * fragment
 
-    def _data_set_pdus(self, context_id: int, data: bytes | memoryview, *, is_last: bool) -> bytes:
-        return b"".join(
-            part
-            for header_and_fragment in self.core.data_set_pdus(context_id, data, is_last=is_last)
-            for part in header_and_fragment
-        )
+    def _add_data_set_pdus(
+        self, buffers: list[Buffer], context_id: int, data: bytes | memoryview, *, is_last: bool
+    ) -> None:
+        for header_and_fragment in self.core.data_set_pdus(context_id, data, is_last=is_last):
+            buffers += header_and_fragment
 
     def _check_open(self) -> None:
         if self.state in (State.ESTABLISHED, State.AWAITING_LOCAL_RELEASE):
@@ -362,11 +390,11 @@ class Link:
     async def _write_pending(self) -> None:
         data = self.core.upper_layer.data_to_send()
         if data:
-            await self._write(data)
+            await self._write([data])
 
-    async def _write(self, data: bytes) -> None:
+    async def _write(self, buffers: list[Buffer]) -> None:
         try:
-            await self._transport.write(data)
+            await self._transport.write(buffers)
         except TransportError as error:
             # what the peer said before it went may still be there to be read
             self._lost = True
@@ -411,6 +439,14 @@ class Link:
     async def aclose(self) -> None:
         """Close the connection at once, whatever the state."""
         await self._transport.aclose()
+
+
+async def _take(lock: trio.Lock) -> None:
+    """Acquire a lock, without a trip through the scheduler where it is free."""
+    try:
+        lock.acquire_nowait()
+    except trio.WouldBlock:
+        await lock.acquire()
 
 
 @asynccontextmanager

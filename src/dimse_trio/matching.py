@@ -263,7 +263,7 @@ def values_of(data_set: Dataset, tag: int) -> tuple[str, ...]:
 def _written(data_set: Dataset, tag: int) -> tuple[str, tuple[str, ...]]:
     """VR and values of an element that is there, values that its VR does not allow included."""
     element = _element(data_set, tag)
-    if element is None:  # such as IS with a wildcard: take it as it came
+    if element is None:  # pydicom cannot read it: take it as it came
         raw: Any = data_set.get_item(tag)
         text = bytes(raw.value or b"").decode("latin-1")
         return raw.VR or "UN", tuple(part.strip(" \0") for part in text.split("\\"))

@@ -184,9 +184,6 @@ class Operation(Generic[ItemT, ResultT]):
         if self._check and self.final is not None and self.final.status.is_failure:
             raise StatusError.of(self.final)
 
-    async def _get(self, invocation: Invocation) -> bytes | None:
-        return await self._exchange.watch(invocation, invocation.inbox.get)
-
 
 @final
 class FindOperation(Operation["Dataset", "list[Dataset]"]):
@@ -198,7 +195,7 @@ class FindOperation(Operation["Dataset", "list[Dataset]"]):
         return CFindRQ(message_id=message_id, affected_sop_class_uid=self._context.abstract_syntax)
 
     async def _next(self, invocation: Invocation) -> Dataset | None:
-        data = await self._get(invocation)
+        data = await invocation.inbox.get()
         return None if data is None else datasets.decode(data, self._context.transfer_syntax)
 
     async def _result(self) -> list[Dataset]:
@@ -282,7 +279,7 @@ class MoveOperation(_Retrieve[CMoveRSP]):
         )
 
     async def _next(self, invocation: Invocation) -> CMoveRSP | None:
-        if await self._get(invocation) is None:
+        if await invocation.inbox.get() is None:
             return None
         assert isinstance(invocation.pending, CMoveRSP)
         return invocation.pending
@@ -358,7 +355,7 @@ class GetOperation(_Retrieve[StoreRequest]):
 
     async def _next(self, invocation: Invocation) -> StoreRequest | None:
         self._settle(Status.SUCCESS)
-        while await self._get(invocation) is not None:
+        while await invocation.inbox.get() is not None:
             if self._offered:
                 self._current = self._offered.pop(0)
                 self._task = trio.lowlevel.current_task()

@@ -13,7 +13,7 @@ class ReceiveBuffer:
     __slots__ = ("_block", "_start")
 
     def __init__(self) -> None:
-        self._block: bytes | bytearray | memoryview = b""
+        self._block: bytes | bytearray = b""
         self._start = 0
 
     def __len__(self) -> int:
@@ -21,7 +21,8 @@ class ReceiveBuffer:
 
     def append(self, data: bytes | bytearray | memoryview) -> None:
         if not len(self):
-            self._block = data
+            # a block that its owner may write to again is copied
+            self._block = data if isinstance(data, bytes) else bytes(data)
             self._start = 0
             return
         if not isinstance(self._block, bytearray):

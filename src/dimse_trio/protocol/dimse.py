@@ -68,8 +68,8 @@ class DimseConnection:
         self._request = request
 
     def accept(self, accept: AssociateAC) -> None:
-        assert self._request is not None
         self.upper_layer.accept(accept)
+        assert self._request is not None
         self._negotiated = outcome(self._request, accept, requestor=False)
 
     def reject(self, reject: AssociateRJ) -> None:
@@ -90,6 +90,12 @@ class DimseConnection:
 
         If `has_data_set`, those of the data set must follow before any other message.
         """
+        command = encode_command(message, has_data_set=has_data_set)
+        header = self.upper_layer.pdata_header
+        pdus = b"".join(
+            header(context_id, len(fragment), is_command=True, is_last=last) + fragment
+            for fragment, last in split(command, self.fragment_length)
+        )
         match message:
             case Request():
                 self.invoked[message.message_id] = Invoked(message, context_id)
@@ -101,21 +107,19 @@ class DimseConnection:
                 self.performing.pop(message.message_id_being_responded_to, None)
             case _:
                 pass
-        command = encode_command(message, has_data_set=has_data_set)
-        header = self.upper_layer.pdata_header
-        return b"".join(
-            header(context_id, len(fragment), is_command=True, is_last=last) + fragment
-            for fragment, last in split(command, self.fragment_length)
-        )
+        return pdus
 
     def data_set_pdus(
         self, context_id: int, data: bytes | memoryview, *, is_last: bool
     ) -> Iterator[tuple[bytes, memoryview]]:
         """Header and fragment of each P-DATA-TF for the next part of a data set.
 
-        A part that is not the last must be a multiple of `fragment_length` long, which is even.
+        A part that is not the last must be a multiple of `fragment_length` long, which is even. A
+        data set of odd length, which the standard does not allow, gets a NUL.
         """
         for fragment, last in split(data, self.fragment_length):
+            if last and is_last and len(fragment) % 2:
+                fragment = memoryview(bytes(fragment) + b"\0")
             yield (
                 self.upper_layer.pdata_header(
                     context_id, len(fragment), is_command=False, is_last=last and is_last
@@ -129,6 +133,11 @@ class DimseConnection:
         return fragment_length(self.negotiated.max_pdu_length)
 
     # -- receiving -------------------------------------------------------------------------------
+
+    @property
+    def receiving(self) -> bool:
+        """Whether a PDU, or a message in several of them, has begun to arrive but is not whole."""
+        return self.upper_layer.receiving or not self._assembler.idle
 
     def next_event(self) -> DimseEvent | None:
         """The next event, or `None`: more bytes are needed."""

@@ -25,7 +25,7 @@ class PaddedUID(str):
     @classmethod
     def of(cls, raw: bytes) -> str:
         """The UID in `raw`: a plain `str` where its padding is the standard's own."""
-        bare = str(raw, "latin-1").strip(" \0")
+        bare = _decode_text(raw)
         if _encode_uid(bare) == raw:
             return bare
         uid = cls(bare)
@@ -142,9 +142,16 @@ _ELEMENT_HEADER = struct.Struct("<HHL")
 
 
 def encode_elements(values: list[tuple[int, bytes]]) -> bytes:
-    """Elements as Implicit VR Little Endian in ascending order, behind their group length."""
+    """Elements as Implicit VR Little Endian in ascending order, behind their group length.
+
+    A value of odd length, which only an echo of the peer's own can be, gets a NUL: fragments of odd
+    length are not taken everywhere.
+    """
     body = b"".join(
-        _ELEMENT_HEADER.pack(tag >> 16, tag & 0xFFFF, len(raw)) + raw for tag, raw in sorted(values)
+        _ELEMENT_HEADER.pack(tag >> 16, tag & 0xFFFF, len(raw) + len(raw) % 2)
+        + raw
+        + b"\0" * (len(raw) % 2)
+        for tag, raw in sorted(values)
     )
     return _ELEMENT_HEADER.pack(0, 0, 4) + len(body).to_bytes(4, "little") + body
 

@@ -39,15 +39,28 @@ PDV_OVERHEAD = 6
 
 
 def encode_pdu(pdu: PDU) -> bytes:
-    """The bytes of one PDU, header included."""
-    return _ENCODERS[type(pdu)](pdu)
+    """The bytes of one PDU, header included.
+
+    Raises:
+        LocalProtocolError: A value does not fit its field.
+    """
+    try:
+        return _ENCODERS[type(pdu)](pdu)
+    except (ValueError, OverflowError, struct.error) as error:
+        raise LocalProtocolError(f"{type(pdu).__name__} cannot be encoded: {error}") from error
 
 
 def pdata_header(context_id: int, length: int, *, is_command: bool, is_last: bool) -> bytes:
     """The 12 bytes before a fragment of `length` bytes that is alone in its P-DATA-TF PDU."""
-    return _PDATA_HEADER.pack(
-        PDUType.P_DATA_TF, length + PDV_OVERHEAD, length + 2, context_id, is_command | is_last << 1
-    )
+    flags = is_command | is_last << 1
+    try:
+        return _PDATA_HEADER.pack(
+            PDUType.P_DATA_TF, length + PDV_OVERHEAD, length + 2, context_id, flags
+        )
+    except struct.error as error:
+        raise LocalProtocolError(
+            f"no P-DATA-TF for {length} bytes on presentation context {context_id}: {error}"
+        ) from error
 
 
 def _pdu(pdu_type: PDUType, body: bytes) -> bytes:

@@ -12,6 +12,7 @@ Message ID Being Responded To and the Status of a response.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
@@ -27,7 +28,7 @@ from .elements import (
     decode_elements_untrusted,
     encode_elements,
 )
-from .errors import MalformedCommand
+from .errors import LocalProtocolError, MalformedCommand
 from .status import Status
 
 RESPONSE_BIT = 0x8000
@@ -296,7 +297,11 @@ M = TypeVar("M", bound=Message)
 
 
 def encode_command(message: Message, *, has_data_set: bool) -> bytes:
-    """The command set of a message, Implicit VR Little Endian (PS3.7 §6.3.1)."""
+    """The command set of a message, Implicit VR Little Endian (PS3.7 §6.3.1).
+
+    Raises:
+        LocalProtocolError: A value does not fit its element.
+    """
     values: list[tuple[int, bytes]] = [
         (COMMAND_FIELD, message.command_field.to_bytes(2, "little")),
         (
@@ -305,11 +310,14 @@ def encode_command(message: Message, *, has_data_set: bool) -> bytes:
         ),
         *message.unknown,
     ]
-    for name, tag, encode in _LAYOUTS[type(message)].encoders:
-        value = getattr(message, name)
-        if value is not None:
-            values.append((tag, encode(value)))
-    return encode_elements(values)
+    try:
+        for name, tag, encode in _LAYOUTS[type(message)].encoders:
+            value = getattr(message, name)
+            if value is not None:
+                values.append((tag, encode(value)))
+        return encode_elements(values)
+    except (ValueError, struct.error) as error:
+        raise LocalProtocolError(f"{message.name} cannot be encoded: {error}") from error
 
 
 def decode_command_untrusted(data: bytes) -> tuple[Message, bool]:

@@ -95,6 +95,7 @@ class UpperLayer:
 
     def associate(self, request: AssociateRQ) -> None:
         """A-ASSOCIATE request, on a transport connection that is open (AE-1, AE-2)."""
+        encode_pdu(request)  # or fail before Sta4, which has no way back
         self._process(Event.ASSOCIATE_REQUEST)
         self._process(Event.TRANSPORT_CONFIRM, request)
 
@@ -136,6 +137,11 @@ class UpperLayer:
     def artim_expired(self) -> None:
         """The driver's ARTIM timer ran out (Evt18)."""
         self._process(Event.ARTIM_EXPIRED)
+
+    @property
+    def has_data_to_send(self) -> bool:
+        """Whether there is anything for `data_to_send`."""
+        return bool(self._outgoing)
 
     def data_to_send(self) -> bytes:
         """The PDUs to write now, in order; the caller owns them from here on."""
@@ -235,24 +241,27 @@ class UpperLayer:
             raise LocalProtocolError(
                 f"{event.name} is not possible in {self.state.value} ({self.state.name})"
             ) from None
-        before, self.state = self.state, next_state
         effects = EFFECTS[action]
+        encoded = b""
+        if Effect.SEND_PDU in effects and pdu is not None:  # a P-DATA request writes its own
+            encoded = encode_pdu(pdu)  # before the state moves: what cannot be encoded is no event
+        before, self.state = self.state, next_state
         if Effect.SEND_PROVIDER_ABORT in effects and error is None:
             error = RemoteProtocolError(
                 f"{event.name} in {before.value} ({before.name})", AbortReason.UNEXPECTED_PDU
             )
         for effect in effects:
-            self._carry_out(effect, pdu, error)
+            self._carry_out(effect, pdu, encoded, error)
         if before is State.AWAITING_REQUEST and next_state is State.AWAITING_CLOSE:
             self._events.append(Refused(error or RemoteProtocolError(f"{event.name} in Sta2")))
 
     def _carry_out(
-        self, effect: Effect, pdu: PDU | None, error: RemoteProtocolError | None
+        self, effect: Effect, pdu: PDU | None, encoded: bytes, error: RemoteProtocolError | None
     ) -> None:
         match effect:
             case Effect.SEND_PDU:
-                if pdu is not None:  # a P-DATA request writes its own fragment
-                    self._outgoing.append(encode_pdu(pdu))
+                if encoded:
+                    self._outgoing.append(encoded)
             case Effect.SEND_REJECT:
                 assert isinstance(pdu, AssociateRQ)
                 reject = _reject_reason(pdu)
