@@ -17,7 +17,7 @@ from .config import Limits
 from .contexts import context_for, storage_context
 from .errors import LocalProtocolError, leaves
 from .exchange import Exchange
-from .link import BytesSource, DataSource, FileSource, Link
+from .link import Link
 from .operations import FindOperation, GetOperation, MoveOperation
 from .part10 import Instance, path_of
 from .performance import Environment
@@ -27,6 +27,7 @@ from .protocol.uids import VERIFICATION
 from .protocol.upper_layer import Role
 from .queries import Query, query
 from .requests import MoveOriginator
+from .sources import BytesSource, DataSource, FileSource
 
 if TYPE_CHECKING:
     import os

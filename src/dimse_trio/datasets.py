@@ -151,10 +151,10 @@ def read_uids(path: Path) -> Dataset:
         OSError: The file cannot be read.
         DataSetError: It is damaged.
     """
-    from pydicom import dcmread
+    import pydicom
 
     try:
-        return dcmread(path, specific_tags=["SOPClassUID", "SOPInstanceUID"])
+        return pydicom.dcmread(path, specific_tags=["SOPClassUID", "SOPInstanceUID"])
     except OSError:
         raise
     except Exception as error:  # as in decode

@@ -9,9 +9,9 @@ which the peer has (PS3.7 §6.2, §D.3.3.3).
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -25,7 +25,7 @@ from .errors import (
     StatusError,
 )
 from .incoming import Inbox, IncomingDataSet
-from .link import DataSource, Link, Silence
+from .link import Link, Silence
 from .operations import GetOperation, Invocation
 from .performance import Environment, Performance
 from .protocol.errors import AbortReason, RemoteProtocolError
@@ -42,13 +42,12 @@ from .protocol.negotiation import AcceptedContext
 from .protocol.state import State
 from .protocol.upper_layer import Role
 from .services import perform
+from .sources import DataSource
 
 if TYPE_CHECKING:
     from .association import Association
 
 logger = logging.getLogger("dimse_trio")
-
-T = TypeVar("T")
 
 
 class Exchange:
@@ -74,7 +73,6 @@ class Exchange:
         self._association = association
         self._environment = environment
         self._limits = limits
-        self._service: trio.Nursery | None = None
         window = link.negotiated.max_invoked or 0xFFFF
         self._slots = trio.Semaphore(window, max_value=window)
         self._waiting_for_slot = 0
@@ -83,7 +81,6 @@ class Exchange:
         self._retrieving: list[GetOperation] = []
         self._sink: Callable[[bytes | memoryview, bool], None] | None = None
         self._filling: Inbox | None = None
-        self._activity = trio.Event()
         self._performed = trio.Event()
         self._releasing = False
 
@@ -219,11 +216,8 @@ class Exchange:
     # -- the receive task ------------------------------------------------------------------------
 
     async def run(self, service: trio.Nursery) -> None:
-        """The receive task: take what the peer sends, until the connection is over.
-
-        Performing tasks are started in `service`.
-        """
-        self._service = service
+        """The receive task, until the connection is over; starts performing tasks in `service`."""
+        self._tasks = service
         link = self.link
         end: AssociationError | None = None
         try:
@@ -350,12 +344,7 @@ class Exchange:
         an abort or C-CANCEL behind it must be seen.
         """
         while inbox.full and self._alone:
-            progress = inbox.progress
-            with trio.move_on_after(self._limits.stall):
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(_first, inbox.reader_moved.wait, nursery.cancel_scope)
-                    nursery.start_soon(_first, self._activity.wait, nursery.cancel_scope)
-            if inbox.progress == progress:
+            if not await inbox.wait_moved(self._limits.stall):
                 return
 
     @property
@@ -370,8 +359,8 @@ class Exchange:
 
     def _stir(self) -> None:
         """Something else needs the connection: wake a receive task that holds back."""
-        self._activity.set()
-        self._activity = trio.Event()
+        if self._filling is not None:
+            self._filling.wake_receiver()
 
     # -- requests of the peer --------------------------------------------------------------------
 
@@ -410,7 +399,7 @@ class Exchange:
     async def _answer_release(self) -> None:
         """Let what the peer asked for end, then agree to its A-RELEASE (PS3.8 §7.2.2)."""
         if self.link.state is State.COLLISION_ACCEPTOR_PEER:
-            return  # A-RELEASE-RP comes first: see _receive
+            return  # A-RELEASE-RP comes first: see run
         with trio.move_on_after(self.link.timeouts.release):
             await self._await_performances()
         for performance in self._performances.values():
@@ -427,11 +416,6 @@ class Exchange:
             )
 
     # -- the end ---------------------------------------------------------------------------------
-
-    @property
-    def _tasks(self) -> trio.Nursery:
-        assert self._service is not None
-        return self._service
 
     def _finish(self, error: AssociationError, *, unexpected: bool = False) -> None:
         """The association is over: tell every operation, performance and, if need be, the body."""
@@ -463,8 +447,3 @@ class Exchange:
             pass  # it ended by itself
         finally:
             await self.abort()
-
-
-async def _first(wait: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
-    await wait()
-    scope.cancel()

@@ -81,7 +81,7 @@ class Inbox:
     """A spool between the receive task and one reader.
 
     The receive task calls `put`, `end`, `fail` and `discard`, which never wait; the reader awaits
-    `get`. `on_progress` is called when the reader takes something, or stops wanting it.
+    `get`.
     """
 
     def __init__(self, memory_limit: int) -> None:
@@ -90,8 +90,7 @@ class Inbox:
         self._error: BaseException | None = None
         self.ended = False
         self.discarding = False
-        self.progress = 0
-        self.reader_moved = trio.Event()
+        self._reader_moved = trio.Event()
 
     @property
     def full(self) -> bool:
@@ -117,7 +116,7 @@ class Inbox:
         """The reader wants nothing more: drop what is there and what comes."""
         self.discarding = True
         self._spool.close()
-        self._wake_receiver()
+        self.wake_receiver()
         self._wake_reader()
 
     async def get(self) -> bytes | None:
@@ -132,17 +131,26 @@ class Inbox:
                     raise self._error
                 return None
             await self._changed.wait()
-        self.progress += 1
-        self._wake_receiver()
+        self.wake_receiver()
         return data
+
+    async def wait_moved(self, timeout: float) -> bool:
+        """For the receive task: wait until the reader takes something, or `wake_receiver`.
+
+        Returns whether one of them happened within `timeout` seconds.
+        """
+        with trio.move_on_after(timeout) as scope:
+            await self._reader_moved.wait()
+        return not scope.cancelled_caught
+
+    def wake_receiver(self) -> None:
+        """End a `wait_moved`, so that it is decided anew whether to wait."""
+        self._reader_moved.set()
+        self._reader_moved = trio.Event()
 
     def _wake_reader(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
-
-    def _wake_receiver(self) -> None:
-        self.reader_moved.set()
-        self.reader_moved = trio.Event()
 
 
 class IncomingDataSet:

@@ -14,8 +14,6 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from math import inf
-from pathlib import Path
-from typing import BinaryIO, Protocol
 
 import trio
 
@@ -28,7 +26,6 @@ from .errors import (
     AssociationTimeout,
     LocalProtocolError,
 )
-from .part10 import Instance
 from .protocol.dimse import DimseConnection
 from .protocol.events import (
     Aborted,
@@ -44,68 +41,13 @@ from .protocol.negotiation import Negotiated
 from .protocol.pdus import AssociateAC, AssociateRJ, AssociateRQ
 from .protocol.state import State
 from .protocol.upper_layer import Role
+from .sources import DataSource
 from .transport import Buffer, Transport, TransportError
 
 logger = logging.getLogger("dimse_trio")
 
 BLOCK = 1 << 18
 """About how many bytes of a data set are read and written at once."""
-BLOCKING_READ = 1 << 20
-"""A file up to this long is read in the event loop: from the page cache that is faster than the
-way to a thread and back; a longer one is read in a worker thread."""
-
-
-class DataSource(Protocol):
-    """A data set to be sent: its length, and its bytes in order."""
-
-    length: int
-
-    async def read(self, size: int) -> bytes | memoryview:
-        """The next `size` bytes, fewer only at the end."""
-        ...
-
-    def close(self) -> None: ...
-
-
-class BytesSource:
-    """A data set in memory."""
-
-    def __init__(self, data: bytes) -> None:
-        self._view = memoryview(data)
-        self._position = 0
-        self.length = len(data)
-
-    async def read(self, size: int) -> memoryview:
-        start = self._position
-        self._position += size
-        return self._view[start : self._position]
-
-    def close(self) -> None:
-        self._view.release()
-
-
-class FileSource:
-    """The data set of a DICOM file, from its bytes on disk."""
-
-    def __init__(self, instance: Instance) -> None:
-        self._instance = instance
-        self._file: BinaryIO | None = None
-        self.length = instance.length
-
-    async def read(self, size: int) -> bytes:
-        if self.length <= BLOCKING_READ:
-            return self._read(size)
-        return await trio.to_thread.run_sync(self._read, size)
-
-    def _read(self, size: int) -> bytes:
-        if self._file is None:
-            self._file = Path(self._instance.path).open("rb")  # noqa: SIM115 - see close
-            self._file.seek(self._instance.offset)
-        return self._file.read(size)
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
 
 
 class Silence:

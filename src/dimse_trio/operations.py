@@ -19,7 +19,6 @@ from . import datasets
 from .contexts import context_for
 from .errors import LocalProtocolError, StatusError
 from .incoming import Inbox
-from .link import BytesSource
 from .protocol.messages import (
     CFindRQ,
     CGetRQ,
@@ -33,6 +32,7 @@ from .protocol.negotiation import AcceptedContext
 from .protocol.status import Status
 from .queries import Model, Query, set_character_set
 from .requests import StoreRequest
+from .sources import BytesSource
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -19,10 +19,10 @@ from .datasets import DataSetError
 from .errors import AssociationError, DataSetTooLarge, StatusError, leaves
 from .handlers import method_of
 from .incoming import IncomingDataSet
-from .link import BytesSource
 from .protocol.messages import CFindRQ, CGetRQ, CMoveRQ, CStoreRQ, Request, Response
 from .protocol.negotiation import AcceptedContext, PresentationContext
 from .protocol.status import Status
+from .sources import BytesSource
 
 if TYPE_CHECKING:
     from .association import Association
