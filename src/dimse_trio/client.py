@@ -12,7 +12,13 @@ import trio
 from .association import Association
 from .config import Limits, Timeouts
 from .contexts import default_contexts
-from .errors import AssociationTimeout, ConnectionFailed, ContextNotAccepted, LocalProtocolError
+from .errors import (
+    AssociationTimeout,
+    ConnectionFailed,
+    ContextNotAccepted,
+    LocalProtocolError,
+    leaves,
+)
 from .handlers import services_of
 from .link import Link, closing
 from .performance import Environment
@@ -208,7 +214,10 @@ async def _connect(
         try:
             stream = await trio.open_tcp_stream(host, port)
         except OSError as error:
-            reason = error.strerror or str(error)
+            # trio says that all attempts failed, and in the causes "Error connecting to …: why"
+            said = (getattr(leaf, "strerror", None) for leaf in leaves(error.__cause__ or error))
+            reasons = dict.fromkeys(text.rpartition(": ")[2] for text in said if text)
+            reason = ", ".join(reasons) or str(error)
             raise ConnectionFailed(f"no connection to {host}:{port}: {reason}") from error
         if ssl_context is None:
             return stream

@@ -348,10 +348,14 @@ class GetOperation(_Retrieve[StoreRequest]):
                 "awaiting a C-GET needs save_to=…; to take the instances yourself, enter it:"
                 " async with association.get(…) as instances: async for instance in instances: …"
             )
-        result = await super()._result()
+        async for _ in self:
+            pass
+        return self.result
+
+    def _check_final(self) -> None:
         if self._unsaved and self._check:
             raise self._unsaved[0]
-        return result
+        super()._check_final()
 
     async def _next(self, invocation: Invocation) -> StoreRequest | None:
         self._settle(Status.SUCCESS)

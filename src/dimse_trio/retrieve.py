@@ -75,20 +75,43 @@ class SubOperations:
         return Final(Status.CANCEL if cancelled else self.final_status, fields)
 
 
-async def _collect(performance: Performance, items: AsyncIterator[Any]) -> list[Any]:
-    """What a handler yields to be sent, read as far as sending needs it."""
+async def _collect(
+    performance: Performance, items: AsyncIterator[Any]
+) -> tuple[list[Any], SubOperations]:
+    """What a handler yields, read as far as sending needs it, and the counts to begin with.
+
+    What cannot be sent at all is a sub-operation that has failed already.
+    """
     instances: list[Any] = []
+    unsendable = 0
 
     async def take(item: Any) -> None:
-        path = path_of(item)
-        instances.append(item if path is None else Instance.from_file(path))
+        nonlocal unsendable
+        try:
+            path = path_of(item)
+            instance = item if path is None else Instance.from_file(path)
+            _uid_of(instance)
+        except (InvalidFile, DataSetError, OSError) as error:
+            _log_failure(performance, error)
+            unsendable += 1
+        else:
+            instances.append(instance)
 
     await performance.each(items, take)
-    return instances
+    return instances, SubOperations(len(instances), failed=unsendable)
 
 
 def _uid_of(item: Any) -> str:
-    return item.sop_instance_uid if isinstance(item, Instance) else str(item.get("SOPInstanceUID"))
+    return item.sop_instance_uid if isinstance(item, Instance) else datasets.sop_uids(item)[1]
+
+
+def _log_failure(performance: Performance, error: Exception) -> None:
+    logger.warning(
+        "%r: sub-operation of %s failed: %s",
+        performance.association,
+        performance.request.name,
+        error,
+    )
 
 
 async def _store_one(
@@ -101,12 +124,7 @@ async def _store_one(
     try:
         return (await association.store(item, check=False, move_originator=originator)).status
     except (ContextNotAccepted, InvalidFile, DataSetError, OSError) as error:
-        logger.warning(
-            "%r: sub-operation of %s failed: %s",
-            performance.association,
-            performance.request.name,
-            error,
-        )
+        _log_failure(performance, error)
         return None
 
 
@@ -118,8 +136,7 @@ async def perform_get(performance: Performance) -> Final:
         performance.association, performance.context, performance.identifier, message=message
     )
     _ = request.identifier
-    instances = await _collect(performance, performance.method("handle_get")(request))
-    counts = SubOperations(len(instances))
+    instances, counts = await _collect(performance, performance.method("handle_get")(request))
     for item in instances:
         if performance.cancelled:
             return counts.final(performance, cancelled=True)
@@ -145,8 +162,7 @@ async def perform_move(performance: Performance) -> Final:
         raise StatusError(
             Status.MOVE_DESTINATION_UNKNOWN, f"unknown destination {request.destination}"
         )
-    instances = await _collect(performance, method(request))
-    counts = SubOperations(len(instances))
+    instances, counts = await _collect(performance, method(request))
     try:
         for group in split_instances(instances):
             await performance.step(_move_group, performance, destination, group, counts)
