@@ -263,3 +263,26 @@ def test_p_data_without_a_pdv_is_taken_with_a_warning() -> None:
         MessageReceived(5, FIND, False)
     ]
     assert list(core.upper_layer.warnings) == ["P-DATA-TF without a PDV"]
+
+
+def test_a_core_is_receiving_until_a_message_is_whole() -> None:
+    core = ConnectionPair.established().acceptor
+    command = encode_command(CStoreRQ(message_id=1), has_data_set=True)
+    wire = [
+        encode_pdu(PDataTF((pdv,)))
+        for pdv in (
+            PDV(3, True, False, command[:8]),
+            PDV(3, True, True, command[8:]),
+            PDV(3, False, False, b"ab"),
+            PDV(3, False, True, b"cd"),
+        )
+    ]
+    assert not core.receiving
+    for pdu in wire[:-1]:
+        receive(core, [pdu[:9]])
+        assert core.receiving
+        receive(core, [pdu[9:]])
+        assert core.receiving
+        assert not core.upper_layer.receiving
+    receive(core, [wire[-1]])
+    assert not core.receiving
