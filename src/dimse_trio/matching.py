@@ -9,9 +9,9 @@ enough. The response then has the keys asked for, with the record's values (§C.
 Everything here is a pure function of pydicom data sets. Compile a query that meets many records:
 `compile_query(identifier).matches(data_set)`.
 
-Where the standard leaves a choice: numbers in IS and DS are compared as numbers; dates and times
-of less precision stand for all that they begin (`10` is 10:00:00 to 10:59:59.999999); a lone `*`
-is universal matching for every VR; a key with several values matches any of them.
+Where the standard leaves a choice, numbers in IS and DS are compared as numbers, dates and times of
+less precision stand for all that they begin, a lone `*` is universal matching for every VR, and a
+key with several values matches any of them.
 """
 
 from __future__ import annotations
@@ -74,6 +74,11 @@ class Key:
     values: tuple[str, ...] = ()
     accepts: Accepts | None = None
     item: CompiledQuery | None = None
+
+    @property
+    def is_private_creator(self) -> bool:
+        """Whether it is no key but names the block of private keys beside it (PS3.5 §7.8.1)."""
+        return self.tag >> 16 & 1 == 1 and self.tag & 0xFFFF < 0x100
 
 
 @attrs.frozen
@@ -168,7 +173,7 @@ class CompiledQuery:
                     value = [query._attributes(item) for item in value if query.matches(item)]
             elif (element := _element(data_set, key.tag)) is not None:
                 vr, value = _unambiguous(element.VR), element.value
-            elif _is_private_creator(key.tag):
+            elif key.is_private_creator:
                 value = "".join(key.values)  # or the private keys beside it would be nobody's
             response[key.tag] = DataElement(key.tag, vr, value, already_converted=vr != "SQ")
         return response
@@ -207,10 +212,6 @@ def _is_key(tag: int) -> bool:
     return group >= 0x0008 and element != 0 and tag not in _NO_KEYS
 
 
-def _is_private_creator(tag: int) -> bool:
-    return tag >> 16 & 1 == 1 and tag & 0xFFFF < 0x100
-
-
 def _key(identifier: Dataset, tag: int, options: MatchingOptions) -> Key:
     vr, values = _written(identifier, tag)
     if vr == "SQ":
@@ -218,8 +219,8 @@ def _key(identifier: Dataset, tag: int, options: MatchingOptions) -> Key:
         # several items are not allowed; the first is what most SCPs take
         return Key(tag, vr, item=compile_query(items[0], options=options) if items else None)
     values = tuple(filter(None, values))
-    if _is_private_creator(tag):
-        return Key(tag, vr, values)
+    if (creator := Key(tag, vr, values)).is_private_creator:
+        return creator
     universal = vr not in _BINARY_VRS and any(not value.strip("*") for value in values)
     if not values or universal or tag == _TIMEZONE_OFFSET_FROM_UTC:
         return Key(tag, vr)

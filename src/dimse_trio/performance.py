@@ -151,7 +151,7 @@ class Performance:
         return kind(
             message_id_being_responded_to=self.request.message_id,
             status=Status(status),
-            error_comment=None if comment is None else comment[:64],
+            error_comment=None if comment is None else comment.replace("\\", "/")[:64],
             **fields,
         )
 

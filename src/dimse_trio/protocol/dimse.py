@@ -156,7 +156,6 @@ class DimseConnection:
             try:
                 self._receive_untrusted(event)
             except RemoteProtocolError as error:
-                self._pdvs.clear()
                 self.upper_layer.violated(error)
         return self._pdvs.popleft()
 

@@ -29,9 +29,13 @@ MAX_CONTEXTS = 128
 DEFAULT_TRANSFER_SYNTAXES = NATIVE_TRANSFER_SYNTAXES[:2]
 
 
+def _syntaxes(value: str | Iterable[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
 @attrs.frozen
 class PresentationContext:
-    """An abstract syntax and the transfer syntaxes proposed for it.
+    """An abstract syntax and the transfer syntax or syntaxes proposed for it.
 
     `scp=True` proposes, by role selection, that the requestor may be the SCP: what C-GET needs of a
     storage class (PS3.7 §D.3.3.4). `scu=False` gives up the usual role.
@@ -39,7 +43,7 @@ class PresentationContext:
 
     abstract_syntax: str
     transfer_syntaxes: tuple[str, ...] = attrs.field(
-        default=DEFAULT_TRANSFER_SYNTAXES, converter=tuple[str, ...]
+        default=DEFAULT_TRANSFER_SYNTAXES, converter=_syntaxes
     )
     scp: bool = attrs.field(default=False, kw_only=True)
     scu: bool = attrs.field(default=True, kw_only=True)

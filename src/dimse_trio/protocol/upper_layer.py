@@ -153,7 +153,7 @@ class UpperLayer:
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> None:
         """Take bytes from the transport. Views handed out before are invalid from here on."""
-        if not self._frame_lost:
+        if not self._frame_lost and self.state is not State.IDLE:
             self._buffer.append(data)
 
     def receive_eof(self) -> None:
@@ -253,7 +253,7 @@ class UpperLayer:
         for effect in effects:
             self._carry_out(effect, pdu, encoded, error)
         if before is State.AWAITING_REQUEST and next_state is State.AWAITING_CLOSE:
-            self._events.append(Refused(error or RemoteProtocolError(f"{event.name} in Sta2")))
+            self._events.append(Refused(error or RemoteProtocolError(_why_refused(event, pdu))))
 
     def _carry_out(
         self, effect: Effect, pdu: PDU | None, encoded: bytes, error: RemoteProtocolError | None
@@ -311,6 +311,16 @@ def _reject_reason(request: AssociateRQ) -> AssociateRJ | None:
     if request.application_context != APPLICATION_CONTEXT:
         return AssociateRJ(result=1, source=1, reason=2)
     return None
+
+
+def _why_refused(event: Event, pdu: PDU | None) -> str:
+    """What was wrong with a connection's first PDU, for the log."""
+    if isinstance(pdu, AssociateRQ):
+        return (
+            f"A-ASSOCIATE-RQ with protocol version {pdu.protocol_version} and application context"
+            f" {pdu.application_context!r}"
+        )
+    return f"{event.name} before an A-ASSOCIATE-RQ"
 
 
 def _guess_protocol(header: bytes) -> str:
