@@ -35,9 +35,12 @@ READABLE = sorted(
 @pytest.mark.parametrize("path", READABLE, ids=lambda path: path.name)
 def test_the_header_says_what_pydicom_says(path: Path) -> None:
     instance = dimse.Instance.from_file(path)
-    meta = dcmread(path, stop_before_pixels=True, force=True).file_meta
-    assert instance.sop_class_uid == meta.MediaStorageSOPClassUID
-    assert instance.sop_instance_uid == meta.MediaStorageSOPInstanceUID
+    data_set = dcmread(path, stop_before_pixels=True, force=True)
+    meta = data_set.file_meta
+    assert instance.sop_class_uid == data_set.get("SOPClassUID", meta.MediaStorageSOPClassUID)
+    assert instance.sop_instance_uid == data_set.get(
+        "SOPInstanceUID", meta.MediaStorageSOPInstanceUID
+    )
     assert instance.transfer_syntax_uid == meta.TransferSyntaxUID
     assert instance.offset + instance.length == path.stat().st_size
 

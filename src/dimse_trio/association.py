@@ -15,7 +15,7 @@ import trio
 from . import datasets
 from .config import Limits
 from .contexts import context_for, storage_context
-from .errors import LocalProtocolError, leaves
+from .errors import AssociationError, LocalProtocolError, leaves
 from .exchange import Exchange
 from .link import Link
 from .operations import FindOperation, GetOperation, MoveOperation
@@ -88,6 +88,11 @@ class Association:
     def is_open(self) -> bool:
         """Whether operations can be asked for."""
         return self._link.established and self._exchange.end is None
+
+    @property
+    def end(self) -> AssociationError | None:
+        """How it ended: `AssociationClosed` after a release, else what broke it; `None` before."""
+        return self._exchange.end
 
     # -- the nursery -----------------------------------------------------------------------------
 
@@ -193,7 +198,12 @@ class Association:
         return cast("CStoreRSP", response)
 
     def find(
-        self, what: Query | Dataset, *, model: str | None = None, check: bool = True
+        self,
+        what: Query | Dataset,
+        *,
+        model: str | None = None,
+        character_set: str | None = None,
+        check: bool = True,
     ) -> FindOperation:
         """C-FIND: `await` it for all matches, or `async with` and `async for` for one at a time.
 
@@ -201,12 +211,14 @@ class Association:
             what: A query, or an identifier as a pydicom data set.
             model: The information model's SOP class UID, where an identifier needs another than
                 Study Root.
+            character_set: The Specific Character Set of matches that name none, for a peer that
+                leaves it out; such as "ISO_IR 192".
             check: Whether a failure status is raised.
 
         Raises:
             ContextNotAccepted: The peer does not accept the information model.
         """
-        return FindOperation(self._exchange, what, model, check=check)
+        return FindOperation(self._exchange, what, model, character_set=character_set, check=check)
 
     def find_patients(self, **keys: Any) -> FindOperation:
         """`find(query("PATIENT", **keys))`."""

@@ -66,6 +66,16 @@ def check_ae_title(title: str) -> str:
     return bare
 
 
+def tls_hint(error: BaseException) -> str:
+    """What a failed handshake says about the other side, for a message; often nothing."""
+    reason = getattr(error, "reason", None)
+    if reason == "HTTP_REQUEST":
+        return ": this is HTTP"
+    if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
+        return ": the other side does not speak TLS; is it plain DICOM?"
+    return ""
+
+
 def own_user_information(
     max_pdu_length: int,
     *,
@@ -103,6 +113,7 @@ async def open_association(
     timeouts: Timeouts | None = None,
     limits: Limits | None = None,
     handler: object | None = None,
+    strict: bool = False,
 ) -> AsyncGenerator[Association]:
     """Connect to a peer and open an association with it (PS3.8 §7.1).
 
@@ -124,6 +135,8 @@ async def open_association(
         timeouts: How long the library itself waits.
         limits: How much of the peer's data is held.
         handler: Performs what the peer requests on this association.
+        strict: Abort where the peer breaks the protocol in a way that is otherwise put up with and
+            logged: longer PDUs than announced, empty ones, responses to no request.
 
     Raises:
         ConnectionFailed: The name was not found, or nobody answered.
@@ -150,6 +163,7 @@ async def open_association(
         timeouts=timeouts,
         limits=limits,
         handler=handler,
+        strict=strict,
     ) as association:
         yield association
 
@@ -168,13 +182,20 @@ async def associate_over(
     timeouts: Timeouts | None = None,
     limits: Limits | None = None,
     handler: object | None = None,
+    strict: bool = False,
 ) -> AsyncGenerator[Association]:
     """`open_association` over any byte stream: memory streams, a proxy, an SSH tunnel.
 
     The stream is closed at the end, and also if no association comes about.
     """
     timeouts = timeouts or Timeouts()
-    link = Link(stream, Role.REQUESTOR, max_pdu_length=max_pdu_length, timeouts=timeouts)
+    link = Link(
+        stream,
+        Role.REQUESTOR,
+        max_pdu_length=max_pdu_length,
+        timeouts=timeouts,
+        strict=strict,
+    )
     async with closing(link):
         if handler is not None:
             services_of(handler)
@@ -227,7 +248,9 @@ async def _connect(
         except (trio.BrokenResourceError, ssl.SSLError, ssl.CertificateError) as error:
             await trio.aclose_forcefully(stream)
             cause = error.__cause__ or error
-            raise ConnectionFailed(f"no TLS connection to {host}:{port}: {cause}") from error
+            raise ConnectionFailed(
+                f"no TLS connection to {host}:{port}: {cause}{tls_hint(cause)}"
+            ) from error
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise

@@ -1,4 +1,4 @@
-"""Which presentation contexts to propose: by default, for files, for a retrieve."""
+"""Which presentation contexts to propose, by default, for files, for a retrieve; and to accept."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from .protocol.negotiation import (
     MAX_CONTEXTS,
     AcceptedContext,
     Negotiated,
+    Policy,
     PresentationContext,
 )
 from .protocol.uids import (
@@ -174,6 +175,30 @@ def _retrieve_preference(uid: str) -> int:
     if entry is not None and entry.keyword in _COMMON_COMPRESSED:
         return 10 + _COMMON_COMPRESSED.index(entry.keyword)
     return 100
+
+
+def acceptance_policy(
+    services: frozenset[Service],
+    contexts: Iterable[PresentationContext] | None,
+    *,
+    unknown_storage: bool,
+) -> Policy:
+    """What a handler's services, or an explicit list, amount to in negotiation."""
+    role_scu = sop_classes(Service.STORAGE) if Service.GET in services else ()
+    supported: dict[str, tuple[str, ...]]
+    if contexts is not None:
+        supported = {c.abstract_syntax: c.transfer_syntaxes for c in contexts}
+        return Policy(supported, role_scu=role_scu)
+    supported = {}
+    for service in services - {Service.STORAGE}:
+        supported |= dict.fromkeys(sop_classes(service), NATIVE_TRANSFER_SYNTAXES)
+    if {Service.STORAGE, Service.GET} & services:
+        supported |= dict.fromkeys(sop_classes(Service.STORAGE), tuple(TRANSFER_SYNTAXES))
+    return Policy(
+        supported,
+        role_scu=role_scu,
+        unknown_storage=unknown_storage and Service.STORAGE in services,
+    )
 
 
 def context_for(negotiated: Negotiated, *abstract_syntaxes: str) -> AcceptedContext:

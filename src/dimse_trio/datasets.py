@@ -21,10 +21,9 @@ from .protocol.uids import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pydicom import Dataset
 
+_GROUP_0008_LITTLE, _GROUP_0008_BIG = b"\x08\0", b"\0\x08"
 _WORD_LENGTHS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 
 
@@ -32,30 +31,47 @@ class DataSetError(DimseError, ValueError):
     """Bytes that are no data set of their transfer syntax, or a data set that cannot be encoded."""
 
 
-def decode(data: bytes, transfer_syntax_uid: str, *, values: bool = False) -> Dataset:
+def decode(
+    data: bytes,
+    transfer_syntax_uid: str,
+    *,
+    values: bool = False,
+    character_set: str | None = None,
+) -> Dataset:
     """The data set in `data`.
+
+    Peers are known to send another native transfer syntax than negotiated; it is read as what its
+    first element shows it to be. Elements of groups 0000 and 0002 are left out.
 
     Args:
         data: The encoded data set.
-        transfer_syntax_uid: How it is encoded.
+        transfer_syntax_uid: How it is, or should be, encoded.
         values: Whether every value is decoded at once; otherwise each when it is asked for, which
             is faster, and raises pydicom's errors there if the value is none.
+        character_set: How text is read if the data set does not say so itself; by default as
+            latin-1, which cannot fail.
 
     Raises:
         DataSetError: pydicom cannot read it.
     """
+    from pydicom.charset import convert_encodings, default_encoding
     from pydicom.filereader import read_dataset
 
     if transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
         try:
             data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data)
         except zlib.error as error:
-            raise DataSetError(f"the deflated data set is damaged: {error}") from error
+            if not data.startswith(_GROUP_0008_LITTLE):  # sent as it was, which is easily seen
+                raise DataSetError(f"the deflated data set is damaged: {error}") from error
+    little_endian = transfer_syntax_uid != EXPLICIT_VR_BIG_ENDIAN
+    if data.startswith(_GROUP_0008_BIG if little_endian else _GROUP_0008_LITTLE):
+        little_endian = not little_endian
     try:
         data_set = read_dataset(
             BytesIO(data),
             is_implicit_VR=transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN,
-            is_little_endian=transfer_syntax_uid != EXPLICIT_VR_BIG_ENDIAN,
+            is_little_endian=little_endian,
+            parent_encoding=convert_encodings(character_set) if character_set else default_encoding,
         )
         if values:
             for _ in data_set.iterall():
@@ -142,23 +158,6 @@ def sop_uids(data_set: Dataset) -> tuple[str, str]:
             "the data set has no SOP Class UID or SOP Instance UID, so it is no instance"
         )
     return str(sop_class), str(sop_instance)
-
-
-def read_uids(path: Path) -> Dataset:
-    """The SOP UIDs of a DICOM file's data set, and nothing else of it.
-
-    Raises:
-        OSError: The file cannot be read.
-        DataSetError: It is damaged.
-    """
-    import pydicom
-
-    try:
-        return pydicom.dcmread(path, specific_tags=["SOPClassUID", "SOPInstanceUID"])
-    except OSError:
-        raise
-    except Exception as error:  # as in decode
-        raise DataSetError(str(error)) from error
 
 
 def original_transfer_syntax(data_set: Dataset) -> str | None:

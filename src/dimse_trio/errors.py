@@ -6,8 +6,10 @@ closed is closed, too late is too slow.
 
 from __future__ import annotations
 
+import copy
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Self
 
 import trio
 
@@ -98,7 +100,20 @@ _ADVICE: dict[RejectReason, str] = {
 
 
 class AssociationError(DimseError):
-    """An association could not be made, or is over."""
+    """An association could not be made, or is over.
+
+    Attributes:
+        partial: Where a C-FIND or C-GET was awaited and the association ended before its final
+            response: the matches, or the files, that had come until then.
+    """
+
+    partial: tuple[object, ...] = ()
+
+    def with_partial(self, partial: Iterable[object]) -> Self:
+        """The same error for one operation, with what that had brought."""
+        error = copy.copy(self)
+        error.partial = tuple(partial)
+        return error
 
 
 class ConnectionFailed(AssociationError, OSError):

@@ -8,7 +8,6 @@ which the peer has (PS3.7 §6.2, §D.3.3.3).
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING
@@ -46,8 +45,6 @@ from .sources import DataSource
 
 if TYPE_CHECKING:
     from .association import Association
-
-logger = logging.getLogger("dimse_trio")
 
 
 class Exchange:
@@ -235,7 +232,7 @@ class Exchange:
                         await link.respond_to_release()
                     case Aborted() | ProviderAborted() if not self._releasing:
                         end = end or link.end_of(event)
-                        self._finish(end, unexpected=True)
+                        self._finish(end, unexpected=not self._ends_like_a_release(event))
                     case Silence():
                         await self._on_silence()
                     case None:
@@ -244,6 +241,15 @@ class Exchange:
                         pass
         finally:
             self._finish(end or link.failure or AssociationClosed("the association is over"))
+
+    def _ends_like_a_release(self, event: Aborted | ProviderAborted) -> bool:
+        """Whether the peer is a requestor that left without A-RELEASE when all was answered.
+
+        Many abort or close the connection instead; to an acceptor that is no failure.
+        """
+        gone = isinstance(event, Aborted) or event.error is None
+        acceptor = self.link.core.upper_layer.role is Role.ACCEPTOR
+        return gone and acceptor and not self._performances and not self.link.core.receiving
 
     def _set_deadline(self) -> None:
         """Until when the peer must say something: about what we asked for, or, idle, at all.
@@ -328,9 +334,8 @@ class Exchange:
     def _on_response(self, response: Response, data: bytes | None) -> None:
         message_id = response.message_id_being_responded_to
         invocation = self._invocations.get(message_id)
-        if invocation is None:
-            logger.warning("%r: %s to no request of ours", self._association, response.name)
-            return
+        if invocation is None or not isinstance(response, invocation.request.response):
+            return  # the core has said so
         invocation.deliver(response, data)
         if invocation.done.is_set():
             self._forget(message_id)

@@ -11,7 +11,7 @@ One task receives (`next_event`); any task may send. A message is sent whole bef
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
 from math import inf
 
@@ -62,12 +62,19 @@ class Link:
         role: Which side of the association this is.
         max_pdu_length: What is announced as maximum length, in bytes.
         timeouts: Of these, `associate`, `network`, `linger` and `cancel_grace` are the link's.
+        strict: As of `UpperLayer`.
     """
 
     def __init__(
-        self, stream: trio.abc.Stream, role: Role, *, max_pdu_length: int, timeouts: Timeouts
+        self,
+        stream: trio.abc.Stream,
+        role: Role,
+        *,
+        max_pdu_length: int,
+        timeouts: Timeouts,
+        strict: bool = False,
     ) -> None:
-        self.core = DimseConnection(role, max_pdu_length=max_pdu_length)
+        self.core = DimseConnection(role, max_pdu_length=max_pdu_length, strict=strict)
         self.timeouts = timeouts
         self._transport = Transport(stream, timeout=timeouts.network, grace=timeouts.cancel_grace)
         self._message_lock = trio.Lock()
@@ -139,10 +146,10 @@ class Link:
             return event.request
         raise self.end_of(event)
 
-    async def accept(self, accept: AssociateAC) -> None:
-        """Answer A-ASSOCIATE-AC."""
+    async def accept(self, accept: AssociateAC, *, implied_scp: Collection[str] = ()) -> None:
+        """Answer A-ASSOCIATE-AC; see `DimseConnection.accept`."""
         async with self._transport.lock:
-            self.core.accept(accept)
+            self.core.accept(accept, implied_scp=implied_scp)
             await self._write_pending()
 
     async def reject(self, reject: AssociateRJ) -> None:

@@ -17,7 +17,7 @@ import trio
 
 from . import datasets
 from .contexts import context_for
-from .errors import LocalProtocolError, StatusError
+from .errors import AssociationError, LocalProtocolError, StatusError
 from .incoming import Inbox
 from .protocol.messages import (
     CFindRQ,
@@ -191,15 +191,37 @@ class FindOperation(Operation["Dataset", "list[Dataset]"]):
 
     _service_index = 0
 
+    def __init__(
+        self,
+        exchange: Exchange,
+        what: Query | Dataset,
+        model: str | None,
+        *,
+        character_set: str | None,
+        check: bool,
+    ) -> None:
+        super().__init__(exchange, what, model, check=check)
+        self._character_set = character_set
+
     def _make(self, message_id: int) -> Request:
         return CFindRQ(message_id=message_id, affected_sop_class_uid=self._context.abstract_syntax)
 
     async def _next(self, invocation: Invocation) -> Dataset | None:
         data = await invocation.inbox.get()
-        return None if data is None else datasets.decode(data, self._context.transfer_syntax)
+        if data is None:
+            return None
+        return datasets.decode(
+            data, self._context.transfer_syntax, character_set=self._character_set
+        )
 
     async def _result(self) -> list[Dataset]:
-        return [match async for match in self]
+        matches: list[Dataset] = []
+        try:
+            async for match in self:
+                matches.append(match)  # noqa: PERF401 - they are wanted if it fails, too
+        except AssociationError as error:
+            raise error.with_partial(matches) from error.__cause__
+        return matches
 
 
 @attrs.frozen
@@ -348,8 +370,11 @@ class GetOperation(_Retrieve[StoreRequest]):
                 "awaiting a C-GET needs save_to=…; to take the instances yourself, enter it:"
                 " async with association.get(…) as instances: async for instance in instances: …"
             )
-        async for _ in self:
-            pass
+        try:
+            async for _ in self:
+                pass
+        except AssociationError as error:
+            raise error.with_partial(self._files) from error.__cause__
         return self.result
 
     def _check_final(self) -> None:

@@ -1,31 +1,44 @@
 """DICOM files around data sets that stay as they are (PS3.10 §7.1).
 
-Only the File Meta Information (group 0002, always Explicit VR Little Endian) is read and written
-here; the data set behind it is a run of bytes with an offset.
+The File Meta Information (group 0002, always Explicit VR Little Endian) is read and written here,
+and the first few elements of the data set behind it are looked at for its SOP UIDs; otherwise the
+data set is a run of bytes with an offset.
 """
 
 from __future__ import annotations
 
 import os
 import struct
+import zlib
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 import attrs
 
 from .errors import InvalidFile
+from .protocol.uids import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+)
 from .version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 PREAMBLE_LENGTH = 128
-MAX_META_LENGTH = 1 << 20
-"""Longest File Meta Information read, in bytes; private information can make it long."""
+MAX_ELEMENT_LENGTH = 1 << 20
+"""Longest element read here, in bytes; private meta information can make it long."""
+HEAD_LENGTH = 1 << 13
+"""Bytes of a deflated data set that are inflated to find its SOP UIDs."""
 
 _GROUP = 0x0002
 _LONG_VRS = frozenset((b"OB", b"OW", b"OF", b"OL", b"OD", b"SQ", b"UC", b"UN", b"UR", b"UT"))
-_MEDIA_STORAGE_SOP_CLASS_UID = 0x0002
-_MEDIA_STORAGE_SOP_INSTANCE_UID = 0x0003
-_TRANSFER_SYNTAX_UID = 0x0010
-_UIDS = (_MEDIA_STORAGE_SOP_CLASS_UID, _MEDIA_STORAGE_SOP_INSTANCE_UID, _TRANSFER_SYNTAX_UID)
+_META_SOP_CLASS_UID = 0x0002_0002
+_META_SOP_INSTANCE_UID = 0x0002_0003
+_TRANSFER_SYNTAX_UID = 0x0002_0010
+_SOP_CLASS_UID = 0x0008_0016
+_SOP_INSTANCE_UID = 0x0008_0018
+_META = range(0x0002_0000, 0x0003_0000)
+_HEAD = range(_SOP_INSTANCE_UID + 1)
 
 
 @attrs.frozen
@@ -44,9 +57,10 @@ class Instance:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Instance:
-        """Read the File Meta Information of a file; its data set is not looked at.
+        """Read a file's transfer syntax and SOP UIDs.
 
-        Only where the meta information lacks a SOP UID, that of the data set is taken.
+        The SOP UIDs are those of the data set, which is what a peer will look at; those of the
+        File Meta Information, which a careless writer may have made up, only where it has none.
 
         Raises:
             OSError: The file cannot be read.
@@ -54,24 +68,21 @@ class Instance:
         """
         path = Path(path)
         with path.open("rb") as file:
-            meta, offset = _read_meta(file, path)
+            meta = _read_meta(file, path)
+            offset = file.tell()
             length = os.fstat(file.fileno()).st_size - offset
-            uids = {number: str(meta.get(number, b""), "latin-1").strip(" \0") for number in _UIDS}
-            if not uids[_TRANSFER_SYNTAX_UID]:
+            syntax = _text(meta.get(_TRANSFER_SYNTAX_UID))
+            if not syntax:
                 raise InvalidFile(
                     f"{path}: the File Meta Information has no Transfer Syntax UID (0002,0010);"
                     " rewrite it with one, for example with pydicom"
                 )
-            if not all(uids.values()):
-                uids |= _uids_of_data_set(path)
-        return cls(
-            path,
-            uids[_MEDIA_STORAGE_SOP_CLASS_UID],
-            uids[_MEDIA_STORAGE_SOP_INSTANCE_UID],
-            uids[_TRANSFER_SYNTAX_UID],
-            offset,
-            length,
-        )
+            head = _read_head(file, syntax)
+        sop_class = _text(head.get(_SOP_CLASS_UID)) or _text(meta.get(_META_SOP_CLASS_UID))
+        sop_instance = _text(head.get(_SOP_INSTANCE_UID)) or _text(meta.get(_META_SOP_INSTANCE_UID))
+        if not sop_class or not sop_instance:
+            raise InvalidFile(f"{path}: it has no SOP Class UID or SOP Instance UID")
+        return cls(path, sop_class, sop_instance, syntax, offset, length)
 
 
 def path_of(data: object) -> Path | None:
@@ -81,43 +92,70 @@ def path_of(data: object) -> Path | None:
     return None
 
 
-def _read_meta(file: BinaryIO, path: Path) -> tuple[dict[int, bytes], int]:
-    """The elements of group 0002 by number, and where they end."""
+def _text(raw: bytes | None) -> str:
+    return str(raw or b"", "latin-1").strip(" \0")
+
+
+class _NotElements(Exception):
+    """Bytes that are no elements, or longer than what is read here."""
+
+
+def _read_meta(file: BinaryIO, path: Path) -> dict[int, bytes]:
+    """The elements of group 0002; the file is left where the data set begins."""
     if file.read(PREAMBLE_LENGTH + 4)[PREAMBLE_LENGTH:] != b"DICM":
         raise InvalidFile(
             f"{path}: not a DICOM file, as it has no preamble and File Meta Information;"
             " a bare data set can be rewritten with pydicom's dcmread(force=True) and save_as"
         )
-    meta: dict[int, bytes] = {}
+    try:
+        return _read_elements(file, _META)
+    except _NotElements as error:
+        raise InvalidFile(f"{path}: in the File Meta Information, {error}") from error
+
+
+def _read_head(file: BinaryIO, transfer_syntax_uid: str) -> dict[int, bytes]:
+    """The elements of a data set up to the SOP Instance UID; none if they cannot be read."""
+    try:
+        if transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
+            inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+            file = BytesIO(inflater.decompress(file.read(HEAD_LENGTH), HEAD_LENGTH))
+        return _read_elements(
+            file,
+            _HEAD,
+            explicit=transfer_syntax_uid != IMPLICIT_VR_LITTLE_ENDIAN,
+            big=transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN,
+        )
+    except (_NotElements, zlib.error):
+        return {}
+
+
+def _read_elements(
+    file: BinaryIO, tags: range, *, explicit: bool = True, big: bool = False
+) -> dict[int, bytes]:
+    """The elements from here as long as their tags are these; the file is left at the next."""
+    order = ">" if big else "<"
+    elements: dict[int, bytes] = {}
     while True:
-        start_of_element = file.tell()
+        start = file.tell()
         header = file.read(8)
-        if len(header) < 8 or int.from_bytes(header[:2], "little") != _GROUP:
-            return meta, start_of_element
-        number = int.from_bytes(header[2:4], "little")
-        length = int.from_bytes(header[6:8], "little")
-        if header[4:6] in _LONG_VRS:
-            length = int.from_bytes(file.read(4), "little")
-        if length > MAX_META_LENGTH:
-            raise InvalidFile(f"{path}: element (0002,{number:04x}) claims {length} bytes")
+        if len(header) < 8:
+            file.seek(start)
+            return elements
+        group, number, length = struct.unpack(f"{order}HHL", header)
+        tag = group << 16 | number
+        if tag not in tags:
+            file.seek(start)
+            return elements
+        if explicit and header[4:6] in _LONG_VRS:
+            length = int.from_bytes(file.read(4), "big" if big else "little")
+        elif explicit:
+            length = int.from_bytes(header[6:8], "big" if big else "little")
+        if length > MAX_ELEMENT_LENGTH:
+            raise _NotElements(f"element ({group:04x},{number:04x}) claims {length} bytes")
         raw = file.read(length)
         if len(raw) < length:
-            raise InvalidFile(f"{path}: ends inside its File Meta Information")
-        meta[number] = raw
-
-
-def _uids_of_data_set(path: Path) -> dict[int, str]:
-    """SOP Class UID and SOP Instance UID as the data set itself has them."""
-    from . import datasets
-
-    try:
-        sop_class, sop_instance = datasets.sop_uids(datasets.read_uids(path))
-    except datasets.DataSetError as error:
-        raise InvalidFile(f"{path}: {error}") from error
-    return {
-        _MEDIA_STORAGE_SOP_CLASS_UID: sop_class,
-        _MEDIA_STORAGE_SOP_INSTANCE_UID: sop_instance,
-    }
+            raise _NotElements(f"element ({group:04x},{number:04x}) ends with the file")
+        elements[tag] = raw
 
 
 def _element(number: int, vr: bytes, raw: bytes) -> bytes:
@@ -138,9 +176,9 @@ def file_header(
     """Preamble, prefix and File Meta Information for a data set (PS3.10 Table 7.1-1)."""
     body = (
         _element(0x0001, b"OB", b"\0\1")
-        + _element(_MEDIA_STORAGE_SOP_CLASS_UID, b"UI", sop_class_uid.encode("latin-1"))
-        + _element(_MEDIA_STORAGE_SOP_INSTANCE_UID, b"UI", sop_instance_uid.encode("latin-1"))
-        + _element(_TRANSFER_SYNTAX_UID, b"UI", transfer_syntax_uid.encode("latin-1"))
+        + _element(0x0002, b"UI", sop_class_uid.encode("latin-1"))
+        + _element(0x0003, b"UI", sop_instance_uid.encode("latin-1"))
+        + _element(0x0010, b"UI", transfer_syntax_uid.encode("latin-1"))
         + _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID.encode())
         + _element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME.encode())
     )

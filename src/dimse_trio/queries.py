@@ -107,7 +107,12 @@ class Query:
 
 
 def query(
-    level: str, *, model: Model | str | None = None, return_keys: bool = True, **keys: Any
+    level: str,
+    *,
+    model: Model | str | None = None,
+    return_keys: bool = True,
+    universal_wildcard: bool = True,
+    **keys: Any,
 ) -> Query:
     """An identifier for a level of a query/retrieve model.
 
@@ -117,6 +122,9 @@ def query(
         model: `Model.PATIENT_ROOT`, `Model.STUDY_ROOT` or their names. By default Patient Root for
             the level PATIENT, else Study Root with Patient Root as the fallback.
         return_keys: Whether the level's usual attributes are asked for besides `keys`.
+        universal_wildcard: Whether a key of `"*"` is sent as it is, which some PACS refuse;
+            otherwise, and for dates, times and UIDs always, as an empty value, which asks for the
+            same (PS3.4 §C.2.2.2.3).
         keys: Matching keys by keyword. A string is taken as it is, with wildcards and ranges; a
             `datetime.date`, `time` or `datetime` is formatted; a pair of them, either of which may
             be `None`, is a range; a list is a list of UIDs or values; `None` or `""` asks for the
@@ -146,6 +154,8 @@ def query(
                 setattr(step, keyword, None)
     for keyword, value in keys.items():
         target = step if worklist and keyword in _WORKLIST_STEP_KEYS else identifier
+        if value == "*" and not universal_wildcard:
+            value = ""
         set_key(target, keyword, value)
     set_character_set(identifier)
     return Query(_model_of(model, name), identifier)
@@ -190,6 +200,8 @@ def set_key(identifier: Dataset, keyword: str, value: Any) -> None:
 def _formatted(value: Any, vr: str) -> Any:
     match value:
         case None:
+            return ""
+        case "*" if vr in ("DA", "TM", "DT", "UI"):  # which have no wildcards (PS3.4 §C.2.2.2.4)
             return ""
         case (None, None):
             return ""

@@ -423,28 +423,3 @@ def _settings(
         timeouts=timeouts or Timeouts(),
         limits=limits or Limits(),
     )
-
-
-def _policy(
-    services: frozenset[Service],
-    contexts: Iterable[PresentationContext] | None,
-    *,
-    unknown_storage: bool,
-) -> Policy:
-    """What a handler's services, or an explicit list, amount to in negotiation."""
-    storage = {Service.STORAGE, Service.GET} & services
-    role_scu = sop_classes(Service.STORAGE) if Service.GET in services else ()
-    supported: dict[str, tuple[str, ...]]
-    if contexts is not None:
-        supported = {c.abstract_syntax: c.transfer_syntaxes for c in contexts}
-        return Policy(supported, role_scu=role_scu)
-    supported = {}
-    for service in services - {Service.STORAGE}:
-        supported |= dict.fromkeys(sop_classes(service), NATIVE_TRANSFER_SYNTAXES)
-    if storage:
-        supported |= dict.fromkeys(sop_classes(Service.STORAGE), tuple(TRANSFER_SYNTAXES))
-    return Policy(
-        supported,
-        role_scu=role_scu,
-        unknown_storage=unknown_storage and Service.STORAGE in services,
-    )

@@ -14,6 +14,7 @@ from .errors import HandlerError, StatusError
 from .performance import Performance, Performer
 from .protocol.messages import CEchoRQ, CFindRQ, CGetRQ, CMoveRQ, CStoreRQ, Request
 from .protocol.status import Status
+from .queries import set_character_set
 from .requests import EchoRequest, FindRequest, StoreRequest, is_uid
 from .retrieve import perform_get, perform_move
 
@@ -63,6 +64,7 @@ async def _perform_find(performance: Performance) -> int:
     syntax = performance.context.transfer_syntax
 
     async def respond(match: Dataset) -> None:
+        set_character_set(match)
         await performance.respond(Status.PENDING, data=datasets.encode(match, syntax))
 
     await performance.each(method(request), respond)
