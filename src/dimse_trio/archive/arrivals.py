@@ -1,0 +1,171 @@
+"""Instances on their way into the archive: written, read, put in place and indexed, in groups.
+
+What waits while one group is committed makes the next, in one transaction: an archive that many
+peers store to, or one with a window of operations, pays for one commit and one worker thread for
+all of them. An instance's data set reaches the disk in `.incoming`; only then is it given its name
+and, in the same step, its place in the index.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import attrs
+import trio
+
+from dimse_trio.errors import InvalidFile
+
+from .attributes import LEVELS
+from .errors import ArchiveError
+from .folder import Folder, path_for, write_blocks
+from .header import read_header
+from .index import Index, Record
+
+logger = logging.getLogger("dimse_trio.archive")
+
+
+class Mismatch(InvalidFile):
+    """A data set whose SOP Class or Instance UID is not the one that it came under."""
+
+
+@attrs.define(eq=False)
+class Arrival:
+    """An instance that is to be kept.
+
+    Attributes:
+        temporary: Its file in `.incoming`.
+        transfer_syntax_uid: Its transfer syntax.
+        data_offset: Where the data set begins.
+        uids: The SOP Class and Instance UID that it came under, if it came under any.
+        blocks: The end of the file, not written yet.
+        begun: Whether the file is there, with what comes before `blocks`.
+        path: Where it lies in the folder, once it is there.
+        failure: What went wrong, if something did.
+        done: Whether it is decided.
+    """
+
+    temporary: Path
+    transfer_syntax_uid: str
+    data_offset: int
+    uids: tuple[str, str] | None = None
+    blocks: list[bytes] = attrs.field(factory=list[bytes], repr=False)
+    begun: bool = False
+    path: str = ""
+    failure: Exception | None = None
+    done: bool = False
+
+
+class Arrivals:
+    """The way into one archive."""
+
+    def __init__(self, folder: Folder, index: Index) -> None:
+        self._folder = folder
+        self._index = index
+        self._waiting: list[Arrival] = []
+        self.writing = trio.Lock()
+        self.consistent = True
+        """Whether the index says what the folder holds, as far as is known."""
+
+    async def add(self, arrival: Arrival) -> None:
+        """Keep an instance. Not to be cancelled: it returns when it is decided, in bounded time.
+
+        Raises:
+            OSError: It could not be written.
+            InvalidFile: It is no instance, or another than it says.
+            ArchiveError: It could not be indexed, and is not in the folder either.
+        """
+        self._waiting.append(arrival)
+        with trio.CancelScope(shield=True):
+            async with self.writing:
+                if not arrival.done:
+                    group, self._waiting = self._waiting, []
+                    await trio.to_thread.run_sync(self._keep, group)
+        if arrival.failure is not None:
+            raise arrival.failure
+
+    def _keep(self, group: Sequence[Arrival]) -> None:
+        """Decide about each of a group; in a worker thread, one at a time."""
+        try:
+            read = [(arrival, record) for arrival in group if (record := self._read(arrival))]
+            self._commit(read)
+        except Exception as error:  # whatever it is, those who wait must hear of it
+            for arrival in group:
+                arrival.failure = arrival.failure or error
+        for arrival in group:
+            arrival.done = True
+            if arrival.failure is not None:
+                _discard(arrival.temporary)
+
+    def _read(self, arrival: Arrival) -> Record | None:
+        """Write what is not written yet, and read what the index keeps."""
+        try:
+            if arrival.blocks or not arrival.begun:
+                write_blocks(arrival.temporary, arrival.blocks)
+            status = arrival.temporary.stat()
+            with _opened(arrival) as file:
+                file.seek(arrival.data_offset)
+                header = read_header(file, arrival.transfer_syntax_uid)
+            if arrival.uids not in (None, (header.sop_class_uid, header.sop_instance_uid)):
+                raise Mismatch("SOP Class or Instance UID is not that of the data set")
+        except (OSError, InvalidFile) as error:
+            arrival.failure = error
+            return None
+        arrival.path = path_for(*(header.unique_key(level) for level in LEVELS[1:]))
+        return Record(
+            header,
+            arrival.path,
+            status.st_size,
+            status.st_mtime_ns,
+            arrival.data_offset,
+            arrival.transfer_syntax_uid,
+        )
+
+    def _commit(self, read: Sequence[tuple[Arrival, Record]]) -> None:
+        """Give the files their names and index them, all or, but for the names, none."""
+        placed: list[Record] = []
+        old: dict[str, str] = {}
+        try:
+            with self._index.transaction():
+                uids = [record.header.sop_instance_uid for _, record in read]
+                old = {uid: file.path for uid, file in self._index.find(uids).items()}
+                for arrival, record in read:
+                    try:
+                        self._folder.place(arrival.temporary, record.path)
+                        placed.append(record)
+                    except OSError as error:
+                        arrival.failure = error
+                self._index.put(placed)
+        except ArchiveError as error:
+            for arrival, _ in read:
+                arrival.failure = arrival.failure or error
+            for record in placed:
+                if record.path in old.values():
+                    # another file than the index knows: the next start will see to it
+                    self.consistent = False
+                else:
+                    self._folder.remove(record.path)
+            return
+        for record in placed:
+            uid = record.header.sop_instance_uid
+            if old.setdefault(uid, record.path) != record.path:
+                self._folder.remove(old[uid])
+                old[uid] = record.path
+
+
+def _opened(arrival: Arrival) -> BinaryIO:
+    """The file, from memory if all of it is there."""
+    if arrival.begun:
+        return arrival.temporary.open("rb")
+    return BytesIO(b"".join(arrival.blocks))
+
+
+def _discard(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:  # the next start removes it
+        logger.warning("cannot remove an unfinished file: %s", os.strerror(error.errno or 0))

@@ -1,0 +1,229 @@
+"""The indexed attributes of an instance, read from the head of its data set (PS3.5 §7).
+
+The elements' headers are walked without making objects of them, as this is done for every
+instance that arrives; a data set that is encoded in an unusual way is left to pydicom. Nothing
+behind the last attribute wanted is looked at, and however much a peer sends or compresses, what
+is read has a bound.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Mapping
+from io import BytesIO
+from typing import BinaryIO
+
+import attrs
+from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.filereader import read_dataset
+from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
+
+from dimse_trio.errors import InvalidFile
+from dimse_trio.matching import values_of
+from dimse_trio.protocol.uids import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+)
+
+from .attributes import LEVELS, STORED, WANTED
+
+MAX_VALUE_LENGTH = 1 << 16
+"""Longest value indexed, in bytes; of longer ones nothing."""
+MAX_ELEMENTS = 100_000
+"""Most elements looked at; wanted ones come among the first of any real data set."""
+MAX_INFLATED = 16 << 20
+"""Most of a deflated data set that is inflated, in bytes: a head, not a bomb."""
+
+_SPECIFIC_CHARACTER_SET = 0x00080005
+_READ = frozenset((_SPECIFIC_CHARACTER_SET, *WANTED))
+_LAST_WANTED = max(WANTED)
+_BLOCK = 1 << 14
+"""Bytes of the file read at a time."""
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_UNDEFINED = 0xFFFFFFFF
+_LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+_SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+"""Explicit VRs with a length of four bytes, and of two (PS3.5 §7.1.2)."""
+_NUMBERS = {b"US": "H", b"SS": "h", b"UL": "L", b"SL": "l"}
+
+
+class MissingAttribute(InvalidFile):
+    """A data set that lacks a UID without which it is no composite instance."""
+
+
+@attrs.frozen
+class Header:
+    """What the index keeps of an instance: by level, one text for each attribute of `STORED`."""
+
+    values: Mapping[str, tuple[str, ...]]
+
+    def unique_key(self, level: str) -> str:
+        """Patient ID or the level's UID."""
+        return self.values[level][0]
+
+    @property
+    def sop_instance_uid(self) -> str:
+        return self.values["IMAGE"][0]
+
+    @property
+    def sop_class_uid(self) -> str:
+        return self.values["IMAGE"][1]
+
+
+class _Unusual(Exception):
+    """Not what the fast reader reads."""
+
+
+def read_header(file: BinaryIO, transfer_syntax_uid: str) -> Header:
+    """Read the attributes of a data set that begins where `file` stands.
+
+    Raises:
+        OSError: The file cannot be read.
+        InvalidFile: It is no data set.
+        MissingAttribute: It is one without Study, Series or SOP Instance UID, or SOP Class UID.
+    """
+    start = file.tell()
+    if transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
+        file, start = _inflated(file), 0
+    implicit = transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN
+    little = transfer_syntax_uid != EXPLICIT_VR_BIG_ENDIAN
+    try:
+        header = _header(_decoded(_walk(file, implicit, little), little))
+    except (_Unusual, MissingAttribute):
+        file.seek(start)
+        header = _header(_read_by_pydicom(file, implicit, little))
+    return header
+
+
+def _header(values: Mapping[int, str]) -> Header:
+    header = Header(
+        {level: tuple(values.get(a.tag, "") for a in STORED[level]) for level in LEVELS}
+    )
+    for level, position in (("STUDY", 0), ("SERIES", 0), ("IMAGE", 0), ("IMAGE", 1)):
+        if not header.values[level][position]:
+            raise MissingAttribute(f"data set has no {STORED[level][position].keyword}")
+    return header
+
+
+def _inflated(file: BinaryIO) -> BinaryIO:
+    try:
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        return BytesIO(inflater.decompress(file.read(MAX_INFLATED), MAX_INFLATED))
+    except zlib.error as error:
+        raise InvalidFile(f"the deflated data set is damaged: {error}") from error
+
+
+def _walk(file: BinaryIO, implicit: bool, little: bool) -> dict[int, tuple[bytes, bytes]]:
+    """The wanted elements by tag: VR where it is written, value.
+
+    Sequences of undefined length are gone through by counting what is open, so that no depth of
+    nesting matters.
+    """
+    order = "<" if little else ">"
+    unpack = struct.Struct(f"{order}HHL" if implicit else f"{order}HH2sH").unpack_from
+    unpack_item, unpack_long = struct.Struct(f"{order}HHL").unpack_from, f"{order}L"
+    found: dict[int, tuple[bytes, bytes]] = {}
+    data, size, position, depth, vr = b"", 0, 0, 0, b""
+    for _ in range(MAX_ELEMENTS):
+        if position + 12 > size:
+            data, position = _more(file, data, position, _BLOCK), 0
+            if (size := len(data)) < 8:
+                return found
+        if implicit:
+            group, element, length = unpack(data, position)
+        else:
+            group, element, vr, length = unpack(data, position)
+            if vr in _LONG_VRS:
+                if position + 12 > size:
+                    raise InvalidFile("data set ends inside an element")
+                (length,) = struct.unpack_from(unpack_long, data, position + 8)
+                position += 4
+            elif group == 0xFFFE:
+                _, _, length = unpack_item(data, position)
+            elif vr not in _SHORT_VRS:
+                raise _Unusual
+        position += 8
+        tag = group << 16 | element
+        if depth == 0 and tag > _LAST_WANTED and tag != _ITEM:
+            return found
+        if length == _UNDEFINED:
+            if vr == b"UN":  # holds implicit VR inside explicit (PS3.5 §6.2.2)
+                raise _Unusual
+            depth += 1
+        elif tag in (_ITEM_END, _SEQUENCE_END):
+            depth -= 1
+        else:
+            if depth == 0 and tag in _READ and 0 < length <= MAX_VALUE_LENGTH:
+                if position + length > size:
+                    data, position = _more(file, data, position, length + _BLOCK), 0
+                    if (size := len(data)) < length:
+                        raise InvalidFile("data set ends inside an element")
+                found[tag] = (vr, data[position : position + length])
+            position += length
+    raise InvalidFile(f"data set has more than {MAX_ELEMENTS} elements in its head")
+
+
+def _more(file: BinaryIO, data: bytes, position: int, count: int) -> bytes:
+    """What is left of `data` from a position on, with more of the file behind it."""
+    if position > len(data):
+        file.seek(position - len(data), 1)
+    return data[position:] + file.read(count)
+
+
+def _read_by_pydicom(file: BinaryIO, implicit: bool, little: bool) -> dict[int, str]:
+    try:
+        data_set = read_dataset(
+            file,
+            is_implicit_VR=implicit,
+            is_little_endian=little,
+            stop_when=lambda tag, vr, length: tag > _LAST_WANTED,
+            specific_tags=list(WANTED),
+        )
+        return {tag: "\\".join(values_of(data_set, tag)) for tag in WANTED}
+    except Exception as error:  # pydicom raises whatever its parser meets
+        raise InvalidFile(f"data set cannot be read: {type(error).__name__}") from error
+
+
+# -- values ----------------------------------------------------------------------------------------
+
+
+def _decoded(raw: Mapping[int, tuple[bytes, bytes]], little: bool) -> dict[int, str]:
+    encodings = _encodings(raw.get(_SPECIFIC_CHARACTER_SET, (b"", b""))[1])
+    return {
+        tag: _text(value, WANTED[tag].vr, vr, encodings, little)
+        for tag, (vr, value) in raw.items()
+        if tag in WANTED
+    }
+
+
+def _encodings(raw: bytes) -> list[str]:
+    names = [name.strip(" \0") for name in raw.decode("latin-1").split("\\")]
+    try:
+        return convert_encodings(names)
+    except LookupError:
+        return convert_encodings([""])
+
+
+def _text(raw: bytes, vr: str, written_vr: bytes, encodings: list[str], little: bool) -> str:
+    """A value as text, several values with a backslash between them, without padding."""
+    if written_vr in _NUMBERS or (vr == "US" and written_vr in (b"", b"UN")):
+        code = _NUMBERS.get(written_vr, "H")
+        count = len(raw) // struct.calcsize(f"={code}")
+        numbers = struct.unpack_from(f"{'<' if little else '>'}{count}{code}", raw)
+        return "\\".join(map(str, numbers))
+    if raw.isascii() and b"\x1b" not in raw:
+        text = raw.decode("ascii")
+    elif vr == "PN":
+        groups = (decode_bytes(group, encodings, set(PN_DELIMS)) for group in raw.split(b"="))
+        text = "=".join(groups)
+    elif vr in ("LO", "LT", "SH", "ST", "UC", "UT"):
+        text = decode_bytes(raw, encodings, set(TEXT_VR_DELIMS))
+    else:
+        text = raw.decode("latin-1")
+    if vr in ("LT", "ST", "UT"):
+        return text.rstrip(" \0")
+    if "\\" in text:
+        return "\\".join(part.strip(" \0") for part in text.split("\\"))
+    return text.strip(" \0")
