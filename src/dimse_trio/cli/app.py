@@ -1,0 +1,102 @@
+"""The program as a whole: its commands, each imported when it is asked for, and its end."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+
+import click
+
+from dimse_trio import __version__
+
+from .errors import EPILOG, ExitCode, report, report_failure
+from .options import CONTEXT_SETTINGS
+
+COMMANDS = ("echo", "find", "get", "move", "store", "archive", "receive")
+"""Each is a function of that name in a module of that name."""
+
+
+class Program(click.Group):
+    """A group of commands that imports only the one that is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f".{cmd_name}", __package__)
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+
+@click.group(
+    cls=Program,
+    name="dimse-trio",
+    invoke_without_command=True,
+    context_settings=CONTEXT_SETTINGS,
+    epilog=EPILOG,
+)
+@click.version_option(__version__, prog_name="dimse-trio", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(context: click.Context) -> ExitCode:
+    """DICOM networking: verify, query, retrieve, send and receive.
+
+    PEER is HOST:PORT ([::1]:PORT for IPv6; port 104 if there is none), or a peer that is named in
+    a peers file:
+
+    \b
+      [ARCHIVE]                  # dimse-trio echo ARCHIVE
+      host = "127.0.0.1"
+      port = 11112               # 104 if left out
+      ae_title = "ARCHIVE"       # the name if left out
+      calling_ae_title = "US"
+      tls = true                 # and tls_ca, tls_cert, tls_key, tls_insecure
+
+    The file is --peers-file, else $DIMSE_TRIO_PEERS, ./peers.toml, or dimse-trio/peers.toml in the
+    user's configuration.
+
+    \b
+    Examples:
+      dimse-trio echo 127.0.0.1:11112 --aec ARCHIVE
+      dimse-trio store 127.0.0.1:11112 FOLDER FILE
+      dimse-trio find 127.0.0.1:11112 --level study -k PatientName=DOE* --json
+      dimse-trio get 127.0.0.1:11112 --level study -k StudyInstanceUID=1.2.3 --output FOLDER
+      dimse-trio move 127.0.0.1:11112 -k StudyInstanceUID=1.2.3 --destination WORKSTATION
+      dimse-trio archive FOLDER --port 11112 --aet ARCHIVE --peer WORKSTATION=127.0.0.1:11113
+      dimse-trio receive FOLDER --port 11113 --aet WORKSTATION
+    """  # noqa: D301 - \b is for click
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+    return ExitCode.DONE
+
+
+def run(arguments: Sequence[str] | None) -> int:
+    """Run the program on a command line and give its exit code."""
+    try:
+        code = cli.main(
+            None if arguments is None else list(arguments),
+            prog_name="dimse-trio",
+            standalone_mode=False,
+        )
+        return _finish(int(code or 0))
+    except (KeyboardInterrupt, click.Abort):
+        report("interrupted")
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        return _finish(ExitCode.CLOSED_OUTPUT)
+    except Exception as error:
+        return report_failure(error)
+
+
+def _finish(code: int) -> int:
+    """Flush standard output here, where nobody reading it any more is no traceback."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code

@@ -1,0 +1,207 @@
+"""`dimse-trio get`: C-GET into a folder, checked against what a C-FIND says there is."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+
+import dimse_trio as dimse
+
+from .errors import EPILOG, ExitCode, report
+from .keys import LEVELS
+from .options import (
+    CONTEXT_SETTINGS,
+    Client,
+    client_options,
+    keys_option,
+    level_option,
+    model_option,
+    output_options,
+    peer_argument,
+)
+from .output import Format, Output, counted, human_size, stderr_is_terminal
+from .progress import bar
+from .retrieving import (
+    Inventory,
+    Selection,
+    get_contexts,
+    inventory_contexts,
+    select,
+    take_inventory,
+)
+from .running import Work, run
+
+logger = logging.getLogger("dimse_trio.cli")
+
+_COLUMNS = ("path", "sop_class_uid", "sop_instance_uid", "transfer_syntax_uid", "error")
+
+
+@click.command(
+    context_settings=CONTEXT_SETTINGS,
+    epilog=EPILOG,
+    short_help="Retrieve instances on the same association (C-GET).",
+)
+@peer_argument
+@level_option(*LEVELS)
+@keys_option
+@model_option("patient", "study")
+@click.option(
+    "--output",
+    "folder",
+    type=click.Path(file_okay=False),
+    default=".",
+    metavar="FOLDER",
+    help="Where to write <SOP Instance UID>.dcm.  [default: the current folder]",
+)
+@output_options()
+@client_options
+def get(
+    client: Client,
+    level: str,
+    keys: tuple[str, ...],
+    model: str | None,
+    folder: str,
+    output: Format,
+) -> ExitCode:
+    """Retrieve what the -k keys name from PEER into a folder.
+
+    The keys are the unique ones of the level and, if you like, of those above: PatientID,
+    StudyInstanceUID, SeriesInstanceUID, SOPInstanceUID; several UIDs are separated by backslashes.
+
+    PEER is asked with C-FIND first what there is, so that just the right presentation contexts are
+    proposed, and at the end that nothing is missing.
+
+    \b
+    Examples:
+      dimse-trio get 127.0.0.1:11112 --level study -k StudyInstanceUID=1.2.3 --output FOLDER
+      dimse-trio get ARCHIVE --level series -k StudyInstanceUID=1.2.3 -k SeriesInstanceUID=1.2.3.1
+    """  # noqa: D301 - \b is for click
+    selection = select(level, keys, model)
+
+    async def command(work: Work) -> ExitCode:
+        return await _Getting(work, client, selection, Path(folder), output).run()
+
+    return run(command, timeout=client.timeout)
+
+
+class _Getting:
+    """One run of `get`."""
+
+    def __init__(
+        self, work: Work, client: Client, selection: Selection, folder: Path, format: Format
+    ) -> None:
+        self._work = work
+        self._client = client
+        self._selection = selection
+        self._folder = folder
+        self._output = Output(work.output_closed, format, _COLUMNS)
+        self._received: dict[str, Path] = {}
+        self._bytes = 0
+
+    async def run(self) -> ExitCode:
+        inventory = await self._take_inventory()
+        result: dimse.RetrieveResult | None = None
+        failure: Exception | None = None
+        try:
+            if self._work.stopped is None:
+                result = await self._get(inventory)
+        except (dimse.DimseError, OSError) as error:
+            failure = error  # once what has arrived has been said
+        missing = [uid for uid in inventory.instances if uid not in self._received]
+        for uid in missing:
+            await self._row(None, inventory.instances[uid], uid, None, "not received")
+        await self._sum_up()
+        if failure is not None:
+            raise failure
+        if result is None:
+            return ExitCode.DONE  # stopped, which Work reports
+        return self._judge(result, inventory, missing)
+
+    async def _take_inventory(self) -> Inventory:
+        """What the peer says there is; nothing if it cannot be asked."""
+        contexts = inventory_contexts(self._selection)
+        try:
+            with bar("finding", self._output.format):
+                async with self._work.association(self._client.association(contexts)) as peer:
+                    return await take_inventory(peer, self._selection)
+        except (dimse.ContextNotAccepted, dimse.StatusError, dimse.DataSetError) as error:
+            logger.info("the peer cannot be asked what there is: %s", type(error).__name__)
+        return Inventory()
+
+    async def _get(self, inventory: Inventory) -> dimse.RetrieveResult | None:
+        contexts = get_contexts(self._selection, inventory)
+        total = len(inventory.instances) or None
+        result: dimse.RetrieveResult | None = None
+        with bar("retrieving", self._output.format, total) as progress:
+            async with (
+                self._work.association(self._client.association(contexts)) as association,
+                association.get(self._selection.query, check=False) as instances,
+            ):
+                async for instance in instances:
+                    await self._save(instance)
+                    progress.update(len(self._received), total)
+                result = instances.result
+        return result
+
+    async def _save(self, instance: dimse.StoreRequest) -> None:
+        path = self._folder / instance.file_name
+        await instance.save_as(path)
+        self._received[instance.sop_instance_uid] = path
+        self._bytes += path.stat().st_size
+        await self._row(
+            path,
+            instance.sop_class_uid,
+            instance.sop_instance_uid,
+            instance.transfer_syntax_uid,
+            None,
+        )
+
+    async def _row(
+        self,
+        path: Path | None,
+        sop_class: str,
+        uid: str,
+        syntax: str | None,
+        error: str | None,
+    ) -> None:
+        if not self._output.is_table:
+            values = (None if path is None else str(path), sop_class or None, uid, syntax, error)
+            await self._output.row(dict(zip(_COLUMNS, values, strict=True)))
+
+    async def _sum_up(self) -> None:
+        received = counted(len(self._received), "instance")
+        summary = f"{received}, {human_size(self._bytes)}, in {self._folder}"
+        if self._output.is_table:
+            await self._output.line(summary)
+        else:
+            await self._output.finish()
+            if stderr_is_terminal():
+                report(summary)
+
+    def _judge(
+        self, result: dimse.RetrieveResult, inventory: Inventory, missing: list[str]
+    ) -> ExitCode:
+        """Whether all of it came, in the peer's words and by our count."""
+        if result.status.is_failure:
+            report(f"the peer answered C-GET with {result.status}")
+            return ExitCode.FAILED
+        failed = result.failed or 0
+        if missing:
+            known = len(inventory.instances)
+            more = f" and {len(missing) - 1} more" if missing[1:] else ""
+            report(
+                f"{len(missing)} of {counted(known, 'instance')} did not arrive: {missing[0]}{more}"
+            )
+            return ExitCode.FAILED
+        if failed:
+            uids = ", ".join(result.failed_sop_instance_uids[:3])
+            report(
+                f"the peer could not send {counted(failed, 'instance')}" + f": {uids}" * bool(uids)
+            )
+            return ExitCode.FAILED
+        if not self._received:
+            report("nothing was retrieved: the peer has no instance of these keys")
+            return ExitCode.FAILED
+        return ExitCode.DONE

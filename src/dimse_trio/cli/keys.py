@@ -1,0 +1,240 @@
+"""`-k`: keys by keyword, tag or path, and their values in the data sets that come back.
+
+A path names items of sequences, from the outside in: `ScheduledProcedureStepSequence.Modality`,
+`0040,0100.0008,0060`. Tags are `(0010,0010)`, `0010,0010` or `00100010`. DCMTK's item number `[0]`
+may stand behind a sequence: in an identifier there is only that item (PS3.4 §C.2.2.2.6).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+import dimse_trio as dimse
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_TAG = re.compile(r"\(?([0-9a-fA-F]{4}),?([0-9a-fA-F]{4})\)?")
+_ITEM = re.compile(r"\[0\]$")
+_INTEGERS = frozenset(("US", "SS", "UL", "SL", "UV", "SV"))
+_FLOATS = frozenset(("FL", "FD"))
+_UNMATCHABLE = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "UN"))
+
+LEVELS = ("patient", "study", "series", "image")
+UNIQUE_KEYS = {
+    "PATIENT": "PatientID",
+    "STUDY": "StudyInstanceUID",
+    "SERIES": "SeriesInstanceUID",
+    "IMAGE": "SOPInstanceUID",
+}
+"""The unique key of each level (PS3.4 §C.6.1.1, §C.6.2.1)."""
+
+
+@attrs.frozen
+class Attribute:
+    """An attribute of a data set or, further down, of items in it: its tags from the outside in."""
+
+    tags: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """Its path in keywords, a tag where there is none."""
+        from pydicom.datadict import keyword_for_tag
+
+        return ".".join(keyword_for_tag(tag) or f"{tag:08X}" for tag in self.tags)
+
+    def text_in(self, data_set: Dataset) -> str:
+        """Its value as text; empty if it is absent or empty."""
+        return _text(data_set, self.tags)
+
+
+@attrs.frozen
+class Key:
+    """One `-k`, resolved; the value is `None` for a key that is only to be returned."""
+
+    attribute: Attribute
+    value: str | None
+
+
+def parse_keys(keys: Iterable[str]) -> list[Key]:
+    """The keys of a command line.
+
+    Raises:
+        QueryError: One is no keyword, tag or path.
+    """
+    parsed: list[Key] = []
+    for text in keys:
+        name, equals, value = text.partition("=")
+        tags = tuple(_tag(segment.strip(), text) for segment in name.split("."))
+        for tag in tags[:-1]:
+            if _vr(tag) != "SQ":
+                raise dimse.QueryError(f"{text}: {Attribute((tag,)).name} is no sequence")
+        parsed.append(Key(Attribute(tags), value if equals and value else None))
+    return parsed
+
+
+def _tag(segment: str, key: str) -> int:
+    from pydicom.datadict import tag_for_keyword
+
+    segment = _ITEM.sub("", segment)
+    if (match := _TAG.fullmatch(segment)) is not None:
+        tag = int(match[1] + match[2], 16)
+        if tag >> 16 & 1:
+            raise dimse.QueryError(f"{key}: private attributes have no known form to ask for")
+        return tag
+    tag_or_none = tag_for_keyword(segment)
+    if tag_or_none is None or not segment:
+        keys: dict[str, Any] = {segment: None} if segment else {}
+        dimse.query("STUDY", **keys)  # raises, and names the keywords that are near
+        raise dimse.QueryError(f"{key!r} has no DICOM keyword or tag before its value")
+    return int(tag_or_none)
+
+
+def _vr(tag: int) -> str:
+    from pydicom.datadict import dictionary_VR
+
+    try:
+        return dictionary_VR(tag).split(" or ")[0]
+    except KeyError:
+        raise dimse.QueryError(
+            f"({tag >> 16:04x},{tag & 0xFFFF:04x}) is no attribute of the data dictionary"
+        ) from None
+
+
+def make_query(
+    level: str, keys: Sequence[Key], *, model: str | None = None, return_keys: bool = True
+) -> tuple[dimse.Query, list[Attribute]]:
+    """A query for a level, and the attributes that it asks for, the named ones first.
+
+    At the level WORKLIST, a key of the scheduled procedure step may be named without its sequence.
+
+    Raises:
+        QueryError: A key's value does not fit its attribute, or the model has no such level.
+    """
+    level = level.upper()
+    if (model == "worklist") != (level == "WORKLIST") and model is not None:
+        if model != "worklist":
+            raise dimse.QueryError(f"the level worklist is not in the {model} model")
+        level = "WORKLIST"
+    if model == "study" and level == "PATIENT":
+        raise dimse.QueryError("the Study Root model has no level patient: --model patient has")
+    root = {"patient": dimse.Model.PATIENT_ROOT, "study": dimse.Model.STUDY_ROOT}.get(model or "")
+    usual = dimse.query(level, model=root)
+    step = _step_tags(usual.identifier) if level == "WORKLIST" else ()
+    query = usual if return_keys else dimse.query(level, model=root, return_keys=False)
+    named: list[Attribute] = []
+    for key in keys:
+        tags = key.attribute.tags
+        if len(tags) == 1 and tags[0] in step:
+            tags = (_STEP_SEQUENCE, *tags)
+        _set(query.identifier, tags, key.value)
+        named.append(Attribute(tags))
+    asked = list(dict.fromkeys(named + list(_attributes_of(query.identifier))))
+    return query, [attribute for attribute in asked if attribute.tags[0] not in _NOT_SHOWN]
+
+
+_STEP_SEQUENCE = 0x00400100
+_QUERY_RETRIEVE_LEVEL = 0x00080052
+_NOT_SHOWN = frozenset((_QUERY_RETRIEVE_LEVEL, 0x00080005))
+
+
+def _step_tags(identifier: Dataset) -> frozenset[int]:
+    """The attributes of the scheduled procedure step that stand only there."""
+    return frozenset(int(element.tag) for element in identifier[_STEP_SEQUENCE].value[0])
+
+
+def _attributes_of(data_set: Dataset, path: tuple[int, ...] = ()) -> Iterable[Attribute]:
+    for element in data_set:
+        tags = (*path, int(element.tag))
+        if element.VR == "SQ" and element.value:
+            yield from _attributes_of(element.value[0], tags)
+        else:
+            yield Attribute(tags)
+
+
+def _set(identifier: Dataset, tags: Sequence[int], value: str | None) -> None:
+    """Set a key of an identifier, and the sequences around it with their one item."""
+    from pydicom import Dataset
+
+    *sequences, tag = tags
+    for sequence in sequences:
+        if sequence not in identifier or not identifier[sequence].value:
+            identifier.add_new(sequence, "SQ", [Dataset()])
+        identifier = identifier[sequence].value[0]
+    vr = _vr(tag)
+    name = Attribute(tuple(tags)).name
+    if vr == "SQ":
+        if value is not None:
+            raise dimse.QueryError(f"{name} is a sequence: name an attribute in it, {name}.…=…")
+        if tag not in identifier:
+            identifier.add_new(tag, vr, [])
+        return
+    if vr in _UNMATCHABLE and value is not None:
+        raise dimse.QueryError(f"{name} cannot be matched: its value is binary ({vr})")
+    try:
+        identifier.add_new(tag, vr, _value(value, vr))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise dimse.QueryError(f"{name}={value}: no value of an attribute with VR {vr}") from error
+
+
+def _value(value: str | None, vr: str) -> Any:
+    """A value as pydicom wants it; strings keep their wildcards, ranges and backslashes."""
+    if value is None:
+        return None
+    if vr in _INTEGERS:
+        return [int(part, 0) for part in value.split("\\")]
+    if vr in _FLOATS:
+        return [float(part) for part in value.split("\\")]
+    if vr == "AT":
+        return [_tag(part, value) for part in value.split("\\")]
+    return value
+
+
+def _text(data_set: Dataset, tags: Sequence[int]) -> str:
+    try:
+        if tags[0] not in data_set:
+            return ""
+        element = data_set[tags[0]]
+        if element.value is None:
+            return ""
+        if element.VR == "SQ":
+            if len(tags) == 1:
+                return f"{len(element.value)} item{'s' * (len(element.value) != 1)}"
+            return "; ".join(filter(None, (_text(item, tags[1:]) for item in element.value)))
+        if isinstance(element.value, bytes):
+            return f"{len(element.value)} bytes"
+        if element.VM > 1:
+            return "\\".join(map(str, element.value))
+        return str(element.value)
+    except Exception:  # a value that its VR forbids; pydicom raises whatever its parser meets
+        return "(invalid)"
+
+
+def check_retrieve_keys(level: str, keys: Sequence[Key]) -> dict[str, list[str]]:
+    """The unique keys of a C-GET or C-MOVE with their values (PS3.4 §C.4.2.2.1, §C.4.3.2.1).
+
+    Raises:
+        QueryError: One is no unique key, lacks a value, or has a wildcard; or the level's is not
+            there.
+    """
+    names = list(UNIQUE_KEYS.values())
+    allowed = names[: LEVELS.index(level) + 1]
+    unique: dict[str, list[str]] = {}
+    for key in keys:
+        name = key.attribute.name
+        if name not in allowed:
+            raise dimse.QueryError(
+                f"{name} is no unique key down to the level {level} ({', '.join(allowed)}), and"
+                " instances are retrieved by these: find them with dimse-trio find"
+            )
+        values = [part.strip() for part in (key.value or "").split("\\")]
+        if not all(values) or (name != "PatientID" and set("".join(values)) & set("*?")):
+            raise dimse.QueryError(f"{name} needs a value without wildcards to retrieve by")
+        unique[name] = values
+    if allowed[-1] not in unique:
+        raise dimse.QueryError(f"the level {level} needs -k {allowed[-1]}=…")
+    return unique

@@ -1,0 +1,120 @@
+"""How a listener runs: until SIGINT or SIGTERM, then for a grace period, then not.
+
+The first signal lets running associations end within the grace period and aborts what is left; the
+second one aborts at once. Either is the proper end of a listener: exit code 0.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
+from pathlib import Path
+
+import trio
+
+import dimse_trio as dimse
+
+from .errors import ExitCode, report_failure
+from .options import Listener
+from .output import Format, Output
+from .running import SIGNALS
+
+Peers = Mapping[str, dimse.Destination | tuple[str, int]]
+
+
+class Listening:
+    """A listener while it runs."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._everything = trio.CancelScope()
+        self._stop = trio.Event()
+        self._serving = False
+
+    def stop(self) -> None:
+        """Stop politely; asked again, or before there is anything to stop, at once."""
+        if self._stop.is_set() or not self._serving:
+            self._everything.cancel()
+        self._stop.set()
+
+    def output_closed(self) -> None:
+        """Nobody reads what is printed; the listener is for whoever sends, and goes on."""
+
+    async def run(
+        self,
+        make_handler: Callable[[Listening], AbstractAsyncContextManager[object]],
+        peers: Peers | None,
+    ) -> ExitCode:
+        """Listen until it is stopped."""
+        failure: Exception | None = None
+        async with trio.open_nursery() as watchers:
+            await watchers.start(self._watch_signals)
+            try:
+                with self._everything:
+                    async with make_handler(self) as handler:
+                        await self._serve(handler, peers)
+            except Exception as error:
+                failure = error
+            watchers.cancel_scope.cancel()
+        return ExitCode.DONE if failure is None else report_failure(failure)
+
+    async def _serve(self, handler: object, peers: Peers | None) -> None:
+        listener = self._listener
+        async with dimse.open_server(
+            handler,
+            listener.port,
+            host=listener.host,
+            ae_title=listener.ae_title,
+            accept_any_called_ae_title=listener.accept_any_called_ae_title,
+            accept_unknown_storage=listener.accept_unknown_storage,
+            ssl_context=listener.ssl_context,
+            peers=peers,
+            max_associations=listener.max_associations,
+            max_pdu_length=listener.max_pdu_length,
+            timeouts=listener.timeouts,
+        ) as server:
+            self._serving = True
+            host = listener.host or "*"
+            host = f"[{host}]" if ":" in host else host
+            if listener.port_file is not None:
+                _write_port(Path(listener.port_file), server.port)
+            output = Output(self.output_closed, Format.TABLE)
+            await output.line(f"listening on {host}:{server.port} as {listener.ae_title}")
+            try:
+                await self._stop.wait()
+                await server.stop(listener.grace)
+            finally:
+                if listener.port_file is not None:
+                    with suppress(OSError):
+                        os.unlink(listener.port_file)
+
+    async def _watch_signals(
+        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        with trio.open_signal_receiver(*SIGNALS) as signals:
+            task_status.started()
+            async for _ in signals:
+                self.stop()
+
+
+def _write_port(path: Path, port: int) -> None:
+    """Write the port so that whoever waits for the file finds it complete."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(f"{port}\n", encoding="ascii")
+    part.replace(path)
+
+
+def listen(
+    listener: Listener,
+    make_handler: Callable[[Listening], AbstractAsyncContextManager[object]],
+    peers: Peers | None = None,
+) -> ExitCode:
+    """Listen under Trio until SIGINT or SIGTERM.
+
+    Args:
+        listener: What the command line says.
+        make_handler: Opens the handler, and closes it when no association is left.
+        peers: Where a C-MOVE may go.
+    """
+    return trio.run(Listening(listener).run, make_handler, peers)

@@ -1,0 +1,431 @@
+"""The options that commands share, and what they amount to."""
+
+from __future__ import annotations
+
+import functools
+import ssl
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import attrs
+import click
+
+import dimse_trio as dimse
+
+from . import log
+from .errors import ExitCode
+from .output import Format
+from .peers import Peer, TLSOptions, find_peer
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+DEFAULT_AE_TITLE = "DIMSE-TRIO"
+CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+SECONDS = click.FloatRange(min=0, min_open=True)
+PORT = click.IntRange(0, 65535)
+
+
+def _pdu_length(
+    context: click.Context, parameter: click.Parameter, value: int | None
+) -> int | None:
+    """Refuse a maximum length that no fragment fits in."""
+    if value is not None and (value < 0 or 0 < value < 128):
+        raise click.BadParameter("it must be 0 or at least 128 bytes", context, parameter)
+    return value
+
+
+@attrs.frozen
+class Client:
+    """What every client command was told: the peer, and how to speak with it."""
+
+    peer: Peer
+    called_ae_title: str
+    calling_ae_title: str
+    timeout: float | None
+    timeouts: dimse.Timeouts
+    max_pdu_length: int | None
+    ssl_context: ssl.SSLContext | None = attrs.field(repr=False)
+
+    @asynccontextmanager
+    async def association(
+        self, contexts: Iterable[dimse.PresentationContext]
+    ) -> AsyncGenerator[dimse.Association]:
+        """An association with the peer; for `Work.association`."""
+        options: dict[str, Any] = {}
+        if self.max_pdu_length is not None:
+            options["max_pdu_length"] = self.max_pdu_length
+        try:
+            async with dimse.open_association(
+                self.peer.host,
+                self.peer.port,
+                called_ae_title=self.called_ae_title,
+                calling_ae_title=self.calling_ae_title,
+                contexts=contexts,
+                ssl_context=self.ssl_context,
+                timeouts=self.timeouts,
+                **options,
+            ) as association:
+                yield association
+        except dimse.ConnectionFailed as error:
+            if self.peer.hint:
+                raise dimse.ConnectionFailed(f"{error}; {self.peer.hint}") from error
+            raise
+
+
+def peer_argument(command: CommandT) -> CommandT:
+    """`PEER`, the first argument of every client command."""
+    return click.argument("peer", metavar="PEER")(command)
+
+
+def _all(*decorators: Callable[[Any], Any]) -> Callable[[CommandT], CommandT]:
+    """Decorators as if they stood in this order above a function."""
+
+    def decorate(command: CommandT) -> CommandT:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+_verbose = click.option(
+    "-v",
+    "--verbose",
+    count=True,
+    help="Say more on standard error; -vv more still. Never patient data.",
+)
+peers_file_option = click.option(
+    "--peers-file",
+    metavar="FILE",
+    help="Where peers are named; else $DIMSE_TRIO_PEERS, ./peers.toml, or the user's settings.",
+)
+_tls_cert = click.option(
+    "--tls-cert", metavar="FILE", help="Certificate chain of this side, PEM; may hold the key too."
+)
+_tls_key = click.option("--tls-key", metavar="FILE", help="Private key of --tls-cert, PEM.")
+_client_options = _all(
+    click.option("--aec", metavar="TITLE", help="Called AE title: what the peer is called."),
+    click.option(
+        "--aet", metavar="TITLE", help=f"Calling AE title: ours.  [default: {DEFAULT_AE_TITLE}]"
+    ),
+    click.option(
+        "--timeout", type=SECONDS, metavar="SECONDS", help="For all of it; then it is cancelled."
+    ),
+    click.option(
+        "--connect-timeout",
+        type=SECONDS,
+        metavar="SECONDS",
+        help="For the connection alone.  [default: 10]",
+    ),
+    click.option(
+        "--max-pdu",
+        type=int,
+        callback=_pdu_length,
+        metavar="BYTES",
+        help="Longest PDU that the peer may send; 0 without limit.  [default: 131072]",
+    ),
+    click.option("--tls", is_flag=True, help="Use TLS; implied by the other TLS options."),
+    click.option("--tls-ca", metavar="FILE", help="Certificates to trust, PEM; else the system's."),
+    _tls_cert,
+    _tls_key,
+    click.option("--tls-insecure", is_flag=True, help="Do not check the peer's certificate."),
+    peers_file_option,
+    _verbose,
+)
+
+
+def client_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode]:
+    """The options of every client command, which gets them as one `Client`."""
+
+    @functools.wraps(command)
+    def with_client(
+        peer: str,
+        aec: str | None,
+        aet: str | None,
+        timeout: float | None,
+        connect_timeout: float | None,
+        max_pdu: int | None,
+        tls: bool,
+        tls_ca: str | None,
+        tls_cert: str | None,
+        tls_key: str | None,
+        tls_insecure: bool,
+        peers_file: str | None,
+        verbose: int,
+        **others: Any,
+    ) -> ExitCode:
+        log.set_up(verbose)
+        known = find_peer(peer, peers_file)
+        options = TLSOptions(
+            enabled=tls or known.tls.enabled,
+            ca=tls_ca or known.tls.ca,
+            certificate=tls_cert or known.tls.certificate,
+            key=tls_key or (None if tls_cert else known.tls.key),
+            insecure=tls_insecure or known.tls.insecure,
+        )
+        timeouts = dimse.Timeouts()
+        if connect_timeout is not None:
+            timeouts = attrs.evolve(timeouts, connect=connect_timeout)
+        client = Client(
+            peer=known,
+            called_ae_title=aec or known.ae_title or "ANY-SCP",
+            calling_ae_title=aet or known.calling_ae_title or DEFAULT_AE_TITLE,
+            timeout=timeout,
+            timeouts=timeouts,
+            max_pdu_length=max_pdu,
+            ssl_context=client_ssl_context(options),
+        )
+        return command(client, **others)
+
+    return _client_options(with_client)
+
+
+def output_options(*, csv: bool = True) -> Callable[[CommandT], CommandT]:
+    """`--json` and `--csv`; the command gets `output`, a `Format`."""
+    options = [
+        click.option(
+            "--json",
+            "output",
+            flag_value=Format.JSON,
+            type=Format,
+            default=Format.TABLE,
+            help="One JSON object a line, as they come.",
+        )
+    ]
+    if csv:
+        options.append(
+            click.option(
+                "--csv",
+                "output",
+                flag_value=Format.CSV,
+                type=Format,
+                help="Comma-separated values, with a header.",
+            )
+        )
+    return _all(*options)
+
+
+keys_option = click.option(
+    "-k",
+    "keys",
+    metavar="KEY[=VALUE]",
+    multiple=True,
+    help="A key by keyword, tag or path: PatientName=DOE*, (0010,0020)=1, "
+    "ScheduledProcedureStepSequence.Modality=CT. Without a value it is only asked for.",
+)
+
+
+def model_option(*names: str) -> Callable[[CommandT], CommandT]:
+    """`--model`, of these names."""
+    return click.option(
+        "--model",
+        type=click.Choice(names, case_sensitive=False),
+        help="Information model.  [default: what the level and the peer allow]",
+    )
+
+
+def level_option(*names: str) -> Callable[[CommandT], CommandT]:
+    """`--level`, of these names."""
+    return click.option(
+        "--level",
+        type=click.Choice(names, case_sensitive=False),
+        default="study",
+        show_default=True,
+        help="Query/Retrieve Level.",
+    )
+
+
+# -- listeners -----------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Listener:
+    """What every listener was told."""
+
+    host: str | None
+    port: int
+    ae_title: str
+    accept_any_called_ae_title: bool
+    accept_unknown_storage: bool
+    max_associations: int
+    max_pdu_length: int
+    timeouts: dimse.Timeouts
+    grace: float
+    port_file: str | None
+    ssl_context: ssl.SSLContext | None = attrs.field(repr=False)
+
+
+_listener_options = _all(
+    click.option(
+        "--host",
+        default="127.0.0.1",
+        show_default=True,
+        help="Address to listen on; * for all of this machine's.",
+    ),
+    click.option(
+        "--port", type=PORT, default=11112, show_default=True, help="Port; 0 for a free one."
+    ),
+    click.option(
+        "--aet", metavar="TITLE", default=DEFAULT_AE_TITLE, show_default=True, help="Our AE title."
+    ),
+    click.option("--accept-any-called-aet", is_flag=True, help="Answer to every called AE title."),
+    click.option(
+        "--accept-unknown-storage",
+        is_flag=True,
+        help="Take private and future SOP classes as storage classes.",
+    ),
+    click.option(
+        "--artim",
+        type=SECONDS,
+        metavar="SECONDS",
+        default=30.0,
+        show_default=True,
+        help="For a peer that has connected to ask for its association.",
+    ),
+    click.option(
+        "--max-associations",
+        type=click.IntRange(min=1),
+        metavar="N",
+        default=200,
+        show_default=True,
+        help="At once; others are rejected until one ends.",
+    ),
+    click.option(
+        "--max-pdu",
+        type=int,
+        callback=_pdu_length,
+        metavar="BYTES",
+        default=1 << 17,
+        show_default=True,
+        help="Longest PDU that peers may send; 0 without limit.",
+    ),
+    click.option(
+        "--grace",
+        type=click.FloatRange(min=0),
+        metavar="SECONDS",
+        default=5.0,
+        show_default=True,
+        help="For running associations to end, when it is stopped.",
+    ),
+    click.option(
+        "--port-file", metavar="FILE", help="Write the port there, once it listens; for scripts."
+    ),
+    _tls_cert,
+    _tls_key,
+    click.option(
+        "--tls-ca", metavar="FILE", help="Ask peers for a certificate that these vouch for, PEM."
+    ),
+    _verbose,
+)
+
+
+def listener_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode]:
+    """The options of every listener, which gets them as one `Listener`, and `verbose`."""
+
+    @functools.wraps(command)
+    def with_listener(
+        host: str,
+        port: int,
+        aet: str,
+        accept_any_called_aet: bool,
+        accept_unknown_storage: bool,
+        artim: float,
+        max_associations: int,
+        max_pdu: int,
+        grace: float,
+        port_file: str | None,
+        tls_cert: str | None,
+        tls_key: str | None,
+        tls_ca: str | None,
+        verbose: int,
+        **others: Any,
+    ) -> ExitCode:
+        log.set_up(verbose, listener=True)
+        listener = Listener(
+            host=None if host in ("", "*") else host.strip("[]"),
+            port=port,
+            ae_title=aet,
+            accept_any_called_ae_title=accept_any_called_aet,
+            accept_unknown_storage=accept_unknown_storage,
+            max_associations=max_associations,
+            max_pdu_length=max_pdu,
+            timeouts=attrs.evolve(dimse.Timeouts(), associate=artim),
+            grace=grace,
+            port_file=port_file,
+            ssl_context=server_ssl_context(TLSOptions(False, tls_ca, tls_cert, tls_key)),
+        )
+        return command(listener, verbose=verbose, **others)
+
+    return _listener_options(with_listener)
+
+
+# -- TLS -----------------------------------------------------------------------------------------
+
+
+def client_ssl_context(options: TLSOptions) -> ssl.SSLContext | None:
+    """The TLS context of a requestor; `None` without TLS.
+
+    Raises:
+        click.UsageError: A file is not there, or not what it should be.
+    """
+    if not options.wanted:
+        return None
+    context = ssl.create_default_context()
+    if options.ca is not None:  # these, and not the system's besides
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        _load_authorities(context, options.ca)
+    _load_certificate(context, options)
+    if options.insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def server_ssl_context(options: TLSOptions) -> ssl.SSLContext | None:
+    """The TLS context of a listener; `None` without TLS. With `ca`, peers must have a certificate.
+
+    Raises:
+        click.UsageError: A file is not there, or not what it should be.
+    """
+    if not options.wanted:
+        return None
+    if options.certificate is None:
+        raise click.UsageError("a listener with TLS needs --tls-cert")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    _load_certificate(context, options)
+    if options.ca is not None:
+        _load_authorities(context, options.ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _load_authorities(context: ssl.SSLContext, path: str) -> None:
+    try:
+        context.load_verify_locations(_readable(path, "--tls-ca"))
+    except ssl.SSLError as error:
+        raise click.UsageError(f"--tls-ca {path}: no certificates in PEM") from error
+
+
+def _load_certificate(context: ssl.SSLContext, options: TLSOptions) -> None:
+    if options.certificate is None:
+        if options.key is not None:
+            raise click.UsageError("--tls-key needs --tls-cert")
+        return
+    certificate = _readable(options.certificate, "--tls-cert")
+    key = None if options.key is None else _readable(options.key, "--tls-key")
+    try:
+        context.load_cert_chain(certificate, key)
+    except ssl.SSLError as error:
+        reason = error.reason or error.strerror or str(error)
+        raise click.UsageError(
+            f"--tls-cert {certificate}: no certificate with its key in PEM ({reason})"
+        ) from error
+
+
+def _readable(path: str, option: str) -> str:
+    try:
+        with open(path, "rb"):
+            return path
+    except OSError as error:
+        raise click.UsageError(f"{option} {path}: {error.strerror or error}") from error

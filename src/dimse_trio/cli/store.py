@@ -1,0 +1,199 @@
+"""`dimse-trio store`: C-STORE of files and folders, over one association or several."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import click
+import trio
+
+import dimse_trio as dimse
+
+from .errors import EPILOG, ExitCode, describe, exit_code_of, report
+from .options import CONTEXT_SETTINGS, Client, client_options, output_options, peer_argument
+from .output import Format, Output, counted, human_size, stderr_is_terminal
+from .progress import Bar, bar
+from .running import Work, run
+from .scan import scan
+
+_COLUMNS = ("path", "sop_instance_uid", "status", "error")
+
+
+@click.command(
+    context_settings=CONTEXT_SETTINGS,
+    epilog=EPILOG,
+    short_help="Send files and folders to a peer (C-STORE).",
+)
+@peer_argument
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Associations at a time.",
+)
+@output_options()
+@client_options
+def store(client: Client, paths: tuple[str, ...], jobs: int, output: Format) -> ExitCode:
+    """Send DICOM files to PEER: every PATH that is a file, and all files in those that are folders.
+
+    Hidden files and DICOMDIRs in folders are left out. Files are sent as they are where the peer
+    accepts their transfer syntax. What cannot be sent is named on standard error, and the rest is
+    sent. With --json and --csv there is a line for each file: path, SOP Instance UID, status and
+    error.
+
+    \b
+    Examples:
+      dimse-trio store 127.0.0.1:11112 --aec ARCHIVE image.dcm
+      dimse-trio store ARCHIVE /data/studies --jobs 4
+      dimse-trio store ARCHIVE /data/studies --json > sent.jsonl
+    """  # noqa: D301 - \b is for click
+
+    async def command(work: Work) -> ExitCode:
+        return await _Sending(work, client, jobs, output).run(paths)
+
+    return run(command, timeout=client.timeout)
+
+
+class _Sending:
+    """One run of `store`."""
+
+    def __init__(self, work: Work, client: Client, jobs: int, format: Format) -> None:
+        self._work = work
+        self._client = client
+        self._jobs = jobs
+        self._output = Output(work.output_closed, format, _COLUMNS)
+        self._progress = Bar()
+        self._queue: deque[dimse.Instance] = deque()
+        self._lost: list[dimse.AssociationError] = []
+        self._over: dimse.AssociationError | None = None
+        self._refused: dimse.ContextNotAccepted | None = None
+        self._unsent: list[dimse.Instance] = []
+        self._sent = self._failed = self._bytes = 0
+
+    async def run(self, paths: tuple[str, ...]) -> ExitCode:
+        work, format = self._work, self._output.format
+        instances: list[dimse.Instance] = []
+        start = perf_counter()
+        with work.interruptible():
+            with bar("reading headers", format) as progress:
+                instances, bad = await scan(paths, progress)
+            for file in bad:
+                await self._fail(file.path, "", None, file.reason)
+            if not instances and not bad:
+                report("there is nothing to send")
+        with bar("sending", format, total=len(instances)) as self._progress:
+            for group in dimse.split_instances(instances):
+                await self._send_group(group)
+        await self._report_unsent(len(instances))
+        if format is not Format.TABLE:
+            await self._output.finish()
+        await self._sum_up(perf_counter() - start)
+        if self._over is not None:
+            return exit_code_of(self._over)
+        if self._refused is not None and not self._sent:
+            return exit_code_of(self._refused)
+        return ExitCode.FAILED if self._failed else ExitCode.DONE
+
+    async def _send_group(self, group: list[dimse.Instance]) -> None:
+        """Send what fits the contexts of one association, over as many as there are jobs.
+
+        A peer that takes fewer associations is no failure as long as one of them sends the rest.
+        """
+        if self._over is not None or self._work.stopped is not None:
+            self._unsent += group
+            return
+        self._queue.extend(group)
+        contexts = dimse.contexts_for(group)
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(self._jobs, len(group))):
+                nursery.start_soon(self._send_over_one, contexts)
+        errors, self._lost = self._lost, []
+        self._unsent += self._queue
+        if self._queue and errors and self._work.stopped is None:
+            if isinstance(errors[0], dimse.ContextNotAccepted):
+                self._refused = errors[0]
+                report(describe(errors[0]))
+            else:
+                self._over = errors[0]
+        self._queue.clear()
+
+    async def _send_over_one(self, contexts: list[dimse.PresentationContext]) -> None:
+        """Open an association, and send from the queue until it is empty."""
+        current: dimse.Instance | None = None
+        try:
+            async with self._work.association(self._client.association(contexts)) as association:
+                while self._queue:
+                    current = self._queue.popleft()
+                    await self._send(association, current)
+                    current = None
+        except dimse.AssociationError as error:
+            self._lost.append(error)
+        finally:
+            if current is not None:  # another association may send it
+                self._queue.appendleft(current)
+
+    async def _report_unsent(self, total: int) -> None:
+        """Say what ended the sending before its end, and from where on nothing was sent."""
+        unsent = self._unsent
+        why = "not sent"
+        if self._over is not None:
+            why = describe(self._over)
+            if self._sent:
+                more = f" and {len(unsent) - 1} more" if unsent[1:] else ""
+                why += f"; {self._sent} of {counted(total, 'instance')} were sent,"
+                why += f" not {unsent[0].path}{more}"
+            report(why)
+            why = f"not sent: {describe(self._over)}"
+        elif self._refused is not None:
+            why = f"not sent: {describe(self._refused)}"
+        self._failed += len(unsent)
+        for instance in unsent:
+            await self._row(instance.path, instance.sop_instance_uid, None, why)
+
+    async def _send(self, association: dimse.Association, instance: dimse.Instance) -> None:
+        try:
+            response = await association.store(instance, check=False)
+        except (dimse.ContextNotAccepted, dimse.DataSetError, dimse.InvalidFile) as error:
+            reason = describe(error)
+        except dimse.AssociationError:
+            raise
+        except OSError as error:
+            reason = error.strerror or str(error)
+        else:
+            status = response.status
+            if not status.is_failure:
+                self._sent += 1
+                self._bytes += instance.length
+                await self._row(instance.path, instance.sop_instance_uid, int(status), None)
+                return
+            reason = str(dimse.StatusError.of(response))
+            await self._fail(instance.path, instance.sop_instance_uid, int(status), reason)
+            return
+        await self._fail(instance.path, instance.sop_instance_uid, None, reason)
+
+    async def _fail(self, path: Path, uid: str, status: int | None, reason: str) -> None:
+        self._failed += 1
+        report(f"{path}: {reason}")
+        await self._row(path, uid, status, reason)
+
+    async def _row(self, path: Path, uid: str, status: int | None, error: str | None) -> None:
+        self._progress.update(self._sent + self._failed)
+        values: tuple[Any, ...] = (str(path), uid or None, status, error)
+        if not self._output.is_table:
+            await self._output.row(dict(zip(_COLUMNS, values, strict=True)))
+
+    async def _sum_up(self, seconds: float) -> None:
+        summary = (
+            f"{self._sent} sent, {self._failed} failed,"
+            f" {human_size(self._bytes)} in {seconds:.1f} s"
+        )
+        if self._output.is_table:
+            await self._output.line(summary)
+        elif stderr_is_terminal():
+            report(summary)

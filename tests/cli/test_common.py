@@ -1,0 +1,359 @@
+"""What every command does alike: peers, TLS, errors, exit codes, help, how fast it starts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import trustme
+from pydicom import Dataset
+
+import dimse_trio as dimse
+
+from .program import COMMAND, Keeper, Running, environment, run, served
+
+COMMANDS = ("echo", "find", "get", "move", "store", "archive", "receive")
+CLIENTS: dict[str, tuple[str, ...]] = {
+    "echo": (),
+    "find": (),
+    "get": ("-k", "StudyInstanceUID=1.2"),
+    "move": ("-k", "StudyInstanceUID=1.2", "--destination", "X"),
+    "store": (),
+}
+
+
+@pytest.fixture(params=CLIENTS)
+def client(request: pytest.FixtureRequest, files: list[Path]) -> tuple[str, tuple[str, ...]]:
+    """Each client command with arguments that do."""
+    name: str = request.param
+    arguments = CLIENTS[name] if name != "store" else (str(files[0]), str(files[1]))
+    return name, arguments
+
+
+# -- what goes wrong -------------------------------------------------------------------------------
+
+
+async def test_a_refused_connection(client: tuple[str, tuple[str, ...]], tmp_path: Path) -> None:
+    name, arguments = client
+    ended = await run(name, "127.0.0.1:1", *arguments, cwd=tmp_path)
+    ended.check(3, "no connection to 127.0.0.1:1: Connection refused")
+
+
+async def test_a_name_that_is_not_found(client: tuple[str, tuple[str, ...]]) -> None:
+    name, arguments = client
+    (await run(name, "nowhere.invalid:104", *arguments)).check(3, "nowhere.invalid:104: Name")
+
+
+async def test_a_wrong_ae_title(
+    client: tuple[str, tuple[str, ...]], keeper: Keeper, tmp_path: Path
+) -> None:
+    name, arguments = client
+    async with served(keeper) as (address, *_):
+        ended = await run(name, address, "--aec", "OTHER", *arguments, cwd=tmp_path)
+    ended.check(4, "called ae title not recognized", "the peer is not called 'OTHER'")
+
+
+async def test_no_acceptable_context(client: tuple[str, tuple[str, ...]], tmp_path: Path) -> None:
+    class Nothing:
+        async def handle_find(self, request: dimse.FindRequest) -> AsyncIterator[Dataset]:
+            yield Dataset()
+
+    name, arguments = client
+    contexts = [dimse.PresentationContext("1.2.840.10008.5.1.4.31")]
+    async with served(Nothing(), contexts=contexts) as peer:
+        ended = await run(name, *peer, *arguments, cwd=tmp_path)
+    ended.check(4, "presentation context")
+
+
+@asynccontextmanager
+async def raw_peer(
+    answer: Callable[[trio.SocketStream], Awaitable[None]],
+) -> AsyncGenerator[str]:
+    """A peer that does what it is told with its connections; its address."""
+    async with trio.open_nursery() as nursery:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, answer, listeners)
+        yield f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_peer_that_does_not_answer(
+    client: tuple[str, tuple[str, ...]], tmp_path: Path
+) -> None:
+    async def say_nothing(stream: trio.SocketStream) -> None:
+        async with stream:
+            while await stream.receive_some():
+                pass
+
+    name, arguments = client
+    async with raw_peer(say_nothing) as address:
+        ended = await run(name, address, *arguments, "--timeout", 2, cwd=tmp_path)
+    ended.check(5, "timed out after 2 s")
+
+
+async def test_a_peer_that_is_no_dicom_application() -> None:
+    async def answer(stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.receive_some()
+            await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with raw_peer(answer) as address:
+        ended = await run("echo", address)
+    ended.check(4, "abort")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--unknown",), "--unknown"),
+        (("sing", "127.0.0.1"), "sing"),
+        (("echo",), "PEER"),
+        (("echo", "127.0.0.1:0"), "port"),
+        (("echo", "127.0.0.1:99999"), "port"),
+        (("echo", "127.0.0.1:x"), "port"),
+        (("echo", "127.0.0.1:"), "port"),
+        (("echo", ":104"), "host"),
+        (("echo", "::1"), "brackets"),
+        (("echo", "[::1"), "[::1]:11112"),
+        (("echo", "127.0.0.1:1", "--aec", "LONGER THAN SIXTEEN"), "1 to 16 characters"),
+        (("echo", "127.0.0.1:1", "--aet", "BACK\\SLASH"), "backslash"),
+        (("echo", "127.0.0.1:1", "--timeout", "0"), "--timeout"),
+        (("echo", "127.0.0.1:1", "--max-pdu", "5"), "at least 128 bytes"),
+        (("echo", "127.0.0.1:1", "--peers-file", "missing.toml"), "missing.toml"),
+        (("echo", "127.0.0.1:1", "--tls-ca", "missing.pem"), "--tls-ca missing.pem: No such file"),
+        (("echo", "127.0.0.1:1", "--tls-key", "missing.pem"), "--tls-key needs --tls-cert"),
+        (("echo", "127.0.0.1:1", "--tls-cert", __file__), "no certificate"),
+        (("echo", "127.0.0.1:1", "--tls-ca", __file__), "no certificates in PEM"),
+        (("store", "127.0.0.1:1"), "PATH"),
+        (("store", "127.0.0.1:1", "x", "--jobs", "0"), "--jobs"),
+        (("receive",), "FOLDER"),
+        (("receive", "x", "--port", "-1"), "--port"),
+        (("receive", "x", "--tls-ca", __file__), "needs --tls-cert"),
+        (("archive", "x", "--peer", "WS"), "--peer WS"),
+        (("archive", "x", "--peer", "WS=a:b"), "port"),
+    ],
+)
+async def test_a_wrong_command_line(arguments: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    (await run(*arguments, cwd=tmp_path)).check(2, says)
+
+
+@pytest.mark.parametrize("missing", ["click", "rich"])
+def test_without_the_extra_it_says_which(missing: str) -> None:
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None\n"
+        "from dimse_trio.cli import main; sys.exit(main(['--help']))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.splitlines() == [
+        f'dimse-trio: needs {missing}, which come with the extra cli: pip install "dimse-trio[cli]"'
+    ]
+
+
+def test_without_the_archives_extra_it_says_which(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['sqlalchemy'] = None\n"
+        f"from dimse_trio.cli import main; sys.exit(main(['archive', {str(tmp_path)!r}]))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert 'pip install "dimse-trio[archive]"' in result.stderr
+
+
+# -- peers -----------------------------------------------------------------------------------------
+
+
+def write_peers(path: Path, port: int, **more: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = ["[KEEPER]", 'host = "127.0.0.1"', f"port = {port}"]
+    path.write_text("\n".join(lines + [f"{key} = {value}" for key, value in more.items()]))
+    return path
+
+
+@pytest.mark.parametrize("found", ["option", "variable", "folder", "settings"])
+async def test_a_peer_by_name(found: str, tmp_path: Path) -> None:
+    async with dimse.open_server(Keeper(tmp_path), ae_title="KEEPER") as server:
+        settings = tmp_path / "settings"
+        place = {
+            "folder": tmp_path / "peers.toml",
+            "settings": settings / "dimse-trio" / "peers.toml",
+        }.get(found, tmp_path / "other.toml")
+        path = write_peers(place, server.port)
+        arguments = ("--peers-file", path) if found == "option" else ()
+        env = {"DIMSE_TRIO_PEERS": str(path)} if found == "variable" else {}
+        ended = await run(
+            "echo", "KEEPER", *arguments, cwd=tmp_path, XDG_CONFIG_HOME=str(settings), **env
+        )
+    assert "Success" in ended.check_done().stdout
+
+
+async def test_titles_of_a_peer_and_of_the_command_line(tmp_path: Path) -> None:
+    class Watching(Keeper):
+        async def handle_echo(self, request: dimse.EchoRequest) -> dimse.Status:
+            association = request.association
+            titles.append((association.called_ae_title, association.calling_ae_title))
+            return dimse.Status.SUCCESS
+
+    titles: list[tuple[str, str]] = []
+    async with dimse.open_server(Watching(tmp_path)) as server:
+        path = write_peers(
+            tmp_path / "p.toml", server.port, ae_title='"CALLED"', calling_ae_title='"US"'
+        )
+        (await run("echo", "KEEPER", "--peers-file", path)).check_done()
+        (await run("echo", "KEEPER", "--peers-file", path, "--aec", "A", "--aet", "B")).check_done()
+        (await run("echo", f"127.0.0.1:{server.port}")).check_done()
+    assert titles == [("CALLED", "US"), ("A", "B"), ("ANY-SCP", "DIMSE-TRIO")]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[A]\nport = 1", "[A] lacks host"),
+        ("[A]\nhost = 'x'\nprot = 1", "no key 'prot'"),
+        ("[A]\nhost = 'x'\nport = '1'", "port must be a int"),
+        ("[A]\nhost = 'x'\nport = 0", "port"),
+        ("A = 1", "outside of a [NAME] table"),
+        ("[A", "not TOML"),
+        ("[A]\nhost = 'x'\ntls_ca = 'missing.pem'", "missing.pem: No such file"),
+    ],
+)
+async def test_a_wrong_peers_file(text: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "peers.toml").write_text(text)
+    (await run("echo", "A", cwd=tmp_path)).check(2, says)
+
+
+async def test_a_name_that_is_in_no_peers_file_gets_a_hint(tmp_path: Path) -> None:
+    write_peers(tmp_path / "peers.toml", 1)
+    ended = await run("echo", "KEEPR.invalid", cwd=tmp_path)
+    ended.check(3, "peers.toml has no peer KEEPR.invalid; it has KEEPER")
+
+
+async def test_an_ipv6_address_is_in_brackets(tmp_path: Path) -> None:
+    async with dimse.open_server(Keeper(tmp_path), host="::1") as server:
+        (await run("echo", f"[::1]:{server.port}")).check_done()
+
+
+# -- TLS -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pem(tmp_path: Path) -> dict[str, Path]:
+    """A certificate authority, and certificates of it, as PEM files."""
+    authority = trustme.CA()
+    files = {name: tmp_path / f"{name}.pem" for name in ("ca", "server", "client", "bare", "key")}
+    authority.cert_pem.write_to_path(str(files["ca"]))
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(
+        str(files["server"])
+    )
+    client = authority.issue_cert("client.example")
+    client.private_key_and_cert_chain_pem.write_to_path(str(files["client"]))
+    client.cert_chain_pems[0].write_to_path(str(files["bare"]))
+    client.private_key_pem.write_to_path(str(files["key"]))
+    return files
+
+
+async def test_tls_checks_the_peers_certificate(pem: dict[str, Path], tmp_path: Path) -> None:
+    async with await Running.start(
+        "receive", tmp_path / "in", "--port", 0, "--tls-cert", pem["server"]
+    ) as program:
+        address = f"127.0.0.1:{await program.listening()}"
+        title = ("--aec", "DIMSE-TRIO")
+        (await run("echo", address, *title, "--tls-ca", pem["ca"])).check_done()
+        (await run("echo", address, *title, "--tls-insecure")).check_done()
+        ended = await run("echo", address, *title, "--tls")
+        ended.check(3, "no TLS connection", "certificate verify failed")
+
+
+async def test_tls_on_both_sides(pem: dict[str, Path], tmp_path: Path) -> None:
+    async with await Running.start(
+        *("receive", tmp_path / "in", "--port", 0),
+        *("--tls-cert", pem["server"], "--tls-ca", pem["ca"]),
+    ) as program:
+        port = await program.listening()
+        peers = write_peers(
+            tmp_path / "peers.toml",
+            port,
+            ae_title='"DIMSE-TRIO"',
+            tls="true",
+            tls_ca='"ca.pem"',
+            tls_cert='"bare.pem"',
+            tls_key='"key.pem"',
+        )
+        (await run("echo", "KEEPER", "--peers-file", peers)).check_done()
+        address = (f"127.0.0.1:{port}", "--aec", "DIMSE-TRIO")
+        (
+            await run("echo", *address, "--tls-ca", pem["ca"], "--tls-cert", pem["client"])
+        ).check_done()
+        ended = await run("echo", *address, "--tls-ca", pem["ca"])
+        assert ended.code in (3, 4)
+        assert len(ended.errors) == 1
+
+
+# -- the program itself ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+async def test_help_has_examples_and_exit_codes(command: str) -> None:
+    ended = (await run(command, "--help")).check_done()
+    assert f"dimse-trio {command} " in ended.stdout.partition("Examples:")[2]
+    assert "  0 " in ended.stdout.partition("Exit codes:")[2]
+
+
+async def test_without_a_command_it_helps() -> None:
+    ended = (await run()).check_done()
+    assert all(f"\n  {command} " in ended.stdout for command in COMMANDS)
+
+
+async def test_version() -> None:
+    assert (await run("--version")).check_done().stdout == f"dimse-trio {dimse.__version__}\n"
+
+
+async def test_echo_in_three_forms(tmp_path: Path) -> None:
+    async with served(Keeper(tmp_path)) as peer:
+        text = (await run("echo", *peer)).check_done().stdout
+        (row,) = (await run("echo", *peer, "--json")).check_done().objects
+        table = (await run("echo", *peer, "--csv")).check_done().stdout.splitlines()
+    assert text.startswith(f"Success (0x0000): KEEPER at {peer[0]} answered in ")
+    assert (row["status"], row["meaning"]) == (0, "Success")
+    assert table[0].startswith("called_ae_title,host,port,status,")
+    assert table[1].startswith("KEEPER,127.0.0.1,")
+
+
+async def test_a_failure_status_of_c_echo(tmp_path: Path) -> None:
+    class Sick(Keeper):
+        async def handle_echo(self, request: dimse.EchoRequest) -> dimse.Status:
+            raise dimse.StatusError(0x0122, "unwell")
+
+    async with served(Sick(tmp_path)) as peer:
+        (await run("echo", *peer)).check(1, "SOP class not supported (0x0122): unwell")
+
+
+async def test_verbose_says_more_without_patient_data(keeper: Keeper) -> None:
+    async with served(keeper) as peer:
+        ended = await run("find", *peer, "-vv", "-k", "PatientID=TRIO-1")
+    assert ended.code == 0
+    assert "TRIO-1" not in ended.stderr
+    assert "Interop" not in ended.stderr
+
+
+async def test_a_command_imports_only_what_it_needs(tmp_path: Path) -> None:
+    async with served(Keeper(tmp_path)) as peer:
+        result = await trio.run_process(
+            [COMMAND[0], "-X", "importtime", *COMMAND[1:], "echo", *peer],
+            capture_stdout=True,
+            capture_stderr=True,
+            env=environment(),
+        )
+    imported = {
+        line.rpartition(b"|")[2].strip().decode().partition(".")[0]
+        for line in result.stderr.splitlines()
+    }
+    assert "dimse_trio" in imported
+    assert imported.isdisjoint({"pydicom", "numpy", "sqlalchemy", "rich", "asyncio"})

@@ -1,0 +1,239 @@
+"""`dimse-trio store`: what is sent, what is not, and what is said about it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+import signal
+from pathlib import Path
+
+import pydicom
+import pytest
+import trio
+
+import dimse_trio as dimse
+
+from .program import Ended, Keeper, Running, run, served
+
+TEST_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Keeper:
+    """A handler that has nothing yet."""
+    return Keeper(tmp_path / "kept")
+
+
+@pytest.fixture
+def folder(files: list[Path], tmp_path: Path) -> Path:
+    """Four good files in a tree, and what is to be left out of it."""
+    top = tmp_path / "to send"
+    (top / "series" / "deep").mkdir(parents=True)
+    (top / ".hidden").mkdir()
+    for path, place in zip(files, ["", "series", "series/deep", "series/deep"], strict=False):
+        shutil.copy(path, top / place)
+    for name in ("DICOMDIR", "dicomdir", ".hidden/file.dcm", ".DS_Store"):
+        (top / name).write_bytes(b"not to be looked at")
+    shutil.copy(TEST_FILES / "dicomdirtests" / "DICOMDIR", top / "directory")
+    return top
+
+
+def uid_of(path: Path) -> str:
+    return dimse.Instance.from_file(path).sop_instance_uid
+
+
+def summary(ended: Ended) -> str:
+    return ended.stdout.splitlines()[-1]
+
+
+async def test_files_and_folders_are_sent(empty: Keeper, folder: Path, files: list[Path]) -> None:
+    async with served(empty) as peer:
+        ended = await run("store", *peer, folder, files[4])
+    assert summary(ended.check_done()).startswith("5 sent, 0 failed, ")
+    assert set(empty.files) == {uid_of(path) for path in files[:5]}
+
+
+async def test_every_transfer_syntax_arrives_as_it_is(empty: Keeper, files: list[Path]) -> None:
+    async with served(empty) as peer:
+        (await run("store", *peer, *files)).check_done()
+    for path in files:
+        sent, kept = dimse.Instance.from_file(path), empty.files[uid_of(path)]
+        received = dimse.Instance.from_file(kept)
+        assert received.transfer_syntax_uid == sent.transfer_syntax_uid
+        data_set = path.read_bytes()[sent.offset :]
+        assert kept.read_bytes()[received.offset :][: len(data_set)] == data_set
+
+
+async def test_json_has_an_object_for_each_file(empty: Keeper, folder: Path) -> None:
+    (folder / "broken.dcm").write_bytes(b"\0" * 200)
+    async with served(empty) as peer:
+        ended = await run("store", *peer, folder, "--json")
+    ended.check(1, "broken.dcm: not a DICOM file")
+    rows = {row["path"]: row for row in ended.objects}
+    assert len(rows) == 5
+    bad = rows.pop(str(folder / "broken.dcm"))
+    assert (bad["sop_instance_uid"], bad["status"]) == (None, None)
+    assert bad["error"].startswith("not a DICOM file")
+    assert {row["sop_instance_uid"] for row in rows.values()} == set(empty.files)
+    assert {(row["status"], row["error"]) for row in rows.values()} == {(0, None)}
+
+
+async def test_csv_has_a_row_for_each_file(empty: Keeper, folder: Path) -> None:
+    async with served(empty) as peer:
+        ended = await run("store", *peer, folder, "--csv")
+    rows = list(csv.DictReader(io.StringIO(ended.check_done().stdout)))
+    assert [row["status"] for row in rows] == ["0"] * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("README.txt", "README.txt: not a DICOM file"),
+        ("no_meta.dcm", "no_meta.dcm: not a DICOM file, as it has no preamble"),
+        ("meta_missing_tsyntax.dcm", "Transfer Syntax UID (0002,0010)"),
+        ("missing.dcm", "missing.dcm: No such file or directory"),
+    ],
+)
+async def test_a_file_that_cannot_be_sent_is_named(name: str, says: str) -> None:
+    """Nothing is left to send, so that nothing is connected to either."""
+    ended = await run("store", "127.0.0.1:1", TEST_FILES / name)
+    ended.check(1, says)
+    assert summary(ended).startswith("0 sent, 1 failed, ")
+
+
+async def test_a_folder_without_files_is_no_failure(tmp_path: Path) -> None:
+    (await run("store", "127.0.0.1:1", tmp_path)).check(0, "nothing to send")
+
+
+async def test_a_broken_file_does_not_keep_the_good_ones(empty: Keeper, folder: Path) -> None:
+    (folder / "series" / "broken.dcm").write_bytes(bytes(128) + b"DICM" + b"\2\0\0\0UL\4\0")
+    async with served(empty) as peer:
+        ended = await run("store", *peer, folder)
+    ended.check(1, "broken.dcm: ")
+    assert summary(ended).startswith("4 sent, 1 failed, ")
+    assert len(empty.files) == 4
+
+
+async def test_a_file_that_is_cut_off_is_sent_as_far_as_it_goes(empty: Keeper) -> None:
+    """Its File Meta Information is whole: whether the rest is, is not ours to judge."""
+    async with served(empty) as peer:
+        (await run("store", *peer, TEST_FILES / "MR_truncated.dcm")).check_done()
+    assert len(empty.files) == 1
+
+
+async def test_a_sop_class_that_is_refused_is_named_and_the_others_go(
+    empty: Keeper, files: list[Path]
+) -> None:
+    mr = [p for p in files if pydicom.dcmread(p, stop_before_pixels=True).Modality == "MR"]
+    other = next(p for p in files if p not in mr)
+    contexts = [
+        dimse.PresentationContext(
+            dimse.uid_of("MRImageStorage"),
+            tuple({dimse.Instance.from_file(p).transfer_syntax_uid for p in mr}),
+        )
+    ]
+    async with served(empty, contexts=contexts) as peer:
+        ended = await run("store", *peer, other, *mr)
+    ended.check(1, f"{other}: no presentation context for ", "abstract syntax not supported")
+    assert set(empty.files) == {uid_of(path) for path in mr}
+
+
+async def test_no_acceptable_context_is_one_line_for_all(empty: Keeper, files: list[Path]) -> None:
+    contexts = [dimse.PresentationContext(dimse.uid_of("Verification"))]
+    async with served(empty, contexts=contexts) as peer:
+        ended = await run("store", *peer, *files, "--json")
+    ended.check(4, "the peer accepted none of the presentation contexts")
+    assert len(ended.objects) == len(files)
+    assert all(row["error"].startswith("not sent: ") for row in ended.objects)
+
+
+async def test_a_failure_status_is_the_files_alone(empty: Keeper, files: list[Path]) -> None:
+    bad = uid_of(files[1])
+    empty.answer = lambda uid: 0xA700 if uid == bad else 0xB000
+    async with served(empty) as peer:
+        ended = await run("store", *peer, *files[:3], "--json")
+    ended.check(1, f"{files[1]}: Refused: out of resources (0xa700)")
+    assert [row["status"] for row in ended.objects] == [0xB000, 0xA700, 0xB000]
+    assert len(empty.files) == 2
+
+
+async def test_an_association_lost_midway_says_what_was_sent(
+    files: list[Path], tmp_path: Path
+) -> None:
+    class Leaving(Keeper):
+        async def handle_store(self, request: dimse.StoreRequest) -> dimse.Status:
+            if len(self.files) == 2:
+                await request.association.abort()
+            return await Keeper.handle_store(self, request)
+
+    handler = Leaving(tmp_path / "kept")
+    async with served(handler) as peer:
+        ended = await run("store", *peer, *files[:5], "--json")
+    ended.check(4, "aborted", "2 of 5 instances were sent", f"not {files[2]} and 2 more")
+    assert [row["status"] for row in ended.objects] == [0, 0, None, None, None]
+    assert all("not sent: association aborted" in row["error"] for row in ended.objects[2:])
+
+
+async def test_jobs_are_associations_at_a_time(files: list[Path], tmp_path: Path) -> None:
+    class Counting(Keeper):
+        async def handle_store(self, request: dimse.StoreRequest) -> dimse.Status:
+            self.associations += 1
+            if self.associations == 3:
+                self.holding.set()
+            await self.holding.wait()  # each on an association of its own
+            return await Keeper.handle_store(self, request)
+
+    handler = Counting(tmp_path / "kept")
+    async with served(handler) as peer:
+        ended = await run("store", *peer, *files, "--jobs", 3)
+    assert summary(ended.check_done()).startswith(f"{len(files)} sent, 0 failed, ")
+
+
+async def test_a_peer_that_takes_fewer_associations_than_jobs_is_no_failure(
+    empty: Keeper, files: list[Path]
+) -> None:
+    async with served(empty, max_associations=1) as peer:
+        ended = await run("store", *peer, *files, "--jobs", 4)
+    ended.check_done()
+    assert len(empty.files) == len(files)
+
+
+async def test_more_contexts_than_an_association_has_make_several(
+    empty: Keeper, files: list[Path], tmp_path: Path
+) -> None:
+    """150 SOP classes, where one association has 128 contexts."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    data_set = pydicom.dcmread(files[1])
+    for number in range(150):
+        uid = f"1.2.3.4.{number}"
+        data_set.SOPClassUID = data_set.file_meta.MediaStorageSOPClassUID = pydicom.uid.UID(uid)
+        data_set.SOPInstanceUID = pydicom.uid.UID(f"2.25.{number + 1}")
+        data_set.file_meta.MediaStorageSOPInstanceUID = data_set.SOPInstanceUID
+        data_set.save_as(folder / f"{number}.dcm")
+    async with served(empty, accept_unknown_storage=True) as peer:
+        (await run("store", *peer, folder)).check_done()
+    assert len(empty.files) == 150
+
+
+async def test_an_interrupt_says_what_was_not_sent(files: list[Path], tmp_path: Path) -> None:
+    class Slow(Keeper):
+        async def handle_store(self, request: dimse.StoreRequest) -> dimse.Status:
+            if len(self.files) == 1:
+                self.holding.set()
+                await trio.sleep_forever()
+            return await Keeper.handle_store(self, request)
+
+    handler = Slow(tmp_path / "kept")
+    async with (
+        served(handler) as peer,
+        await Running.start("store", *peer, *files[:3], "--json") as program,
+    ):
+        await handler.holding.wait()
+        program.process.send_signal(signal.SIGINT)
+        program.process.send_signal(signal.SIGTERM)  # the second is A-ABORT, at once
+        ended = await program.ended()
+    assert ended.code in (130, 143)
+    assert len(ended.errors) == 1
+    assert ended.objects[0]["status"] == 0
