@@ -1,0 +1,1 @@
+"""Against other implementations, real processes and real sockets: DCMTK and pynetdicom."""
