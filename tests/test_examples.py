@@ -1,0 +1,195 @@
+"""Every example is run as a user would, as a script of its own, against a real archive."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pydicom
+import pytest
+
+import dimse_trio as dimse
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+FILES = Path(pydicom.__file__).parent / "data" / "test_files"
+CT, MR = FILES / "CT_small.dcm", FILES / "MR_small.dcm"
+JPEG2000, JPEG = FILES / "JPEG2000.dcm", FILES / "JPEG-lossy.dcm"
+SR = FILES / "test-SR.dcm"
+MR_STUDY = "1.3.6.1.4.1.5962.1.2.4.20040826185059.5457"
+NM_STUDY = "1.3.6.1.4.1.5962.1.2.8.20040826185059.5457"
+
+RunExample = Callable[..., list[str]]
+
+
+def script(name: str, *arguments: object) -> list[str]:
+    """The lines that an example prints; it must end well."""
+    result = subprocess.run(
+        [sys.executable, EXAMPLES / name, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
+
+
+@contextmanager
+def listener(port_file: Path, *arguments: object) -> Iterator[int]:
+    """A listening `dimse-trio` process; its port."""
+    options = ["--port", "0", "--port-file", port_file]
+    command = [sys.executable, "-m", "dimse_trio.cli", *arguments, *options]
+    with running(*command) as process:
+
+        def port() -> int:
+            return int(port_file.read_text() or 0) if port_file.exists() else 0
+
+        wait_until(port, process)
+        yield port()
+
+
+@contextmanager
+def running(*command: object) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([str(word) for word in command])
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
+    """Wait for another process, which can only be asked again and again."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert process.poll() is None, "the server has ended"
+        assert time.monotonic() < deadline, "the server does not answer"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def workstation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
+    folder = tmp_path_factory.mktemp("workstation")
+    port_file = folder.with_suffix(".port")
+    with listener(port_file, "receive", folder, "--aet", "WORKSTATION") as port:
+        yield port, folder
+
+
+@pytest.fixture(scope="module")
+def archive(
+    tmp_path_factory: pytest.TempPathFactory, workstation: tuple[int, Path]
+) -> Iterator[tuple[str, int, str]]:
+    """Host, port and AE title of an archive that holds a CT, an MR and a report."""
+    folder = tmp_path_factory.mktemp("archive")
+    peer = f"WORKSTATION=127.0.0.1:{workstation[0]}"
+    port_file = folder.with_suffix(".port")
+    with listener(port_file, "archive", folder, "--aet", "ARCHIVE", "--peer", peer) as port:
+        peer_arguments = "127.0.0.1", port, "ARCHIVE"
+        assert script("store.py", *peer_arguments, CT, MR, SR) == [
+            f"{path} Success (0x0000)" for path in (CT, MR, SR)
+        ]
+        yield peer_arguments
+
+
+def unused_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+        return port
+
+
+def data_set_of(path: Path) -> bytes:
+    instance = dimse.Instance.from_file(path)
+    return path.read_bytes()[instance.offset :]
+
+
+def test_echo(archive: tuple[str, int, str]) -> None:
+    assert script("echo.py", *archive) == ["Success (0x0000)"]
+
+
+def test_find_prints_the_studies_that_match(archive: tuple[str, int, str]) -> None:
+    lines = script("find.py", *archive, "CompressedSamples^M")
+    assert lines == [f"CompressedSamples^MR1 20040826 {MR_STUDY}"]
+
+
+def test_find_with_timeout_prints_all_that_comes_in_time(archive: tuple[str, int, str]) -> None:
+    lines = script("find_with_timeout.py", *archive, 30)
+    assert {line.split()[0] for line in lines[:-1]} == {"CT", "MR", "SR"}
+    assert lines[-1] == "the association lives on: Success (0x0000)"
+
+
+def test_find_with_timeout_keeps_the_association_when_time_is_out(
+    archive: tuple[str, int, str],
+) -> None:
+    lines = script("find_with_timeout.py", *archive, 0)
+    assert lines == ["that was all in 0 s", "the association lives on: Success (0x0000)"]
+
+
+def test_get_writes_the_study_as_the_archive_has_it(
+    archive: tuple[str, int, str], tmp_path: Path
+) -> None:
+    script("store.py", *archive, JPEG2000, JPEG)
+    lines = script("get.py", *archive, NM_STUDY, tmp_path)
+    assert lines == ["Success (0x0000): 2 completed, 0 failed"]
+    written = sorted(data_set_of(path) for path in tmp_path.iterdir())
+    assert written == sorted(data_set_of(path) for path in (JPEG2000, JPEG))
+
+
+def test_move_sends_the_study_to_the_workstation(
+    archive: tuple[str, int, str], workstation: tuple[int, Path]
+) -> None:
+    study = str(pydicom.dcmread(SR).StudyInstanceUID)
+    lines = script("move.py", *archive, study, "WORKSTATION")
+    assert lines[-1] == "Success (0x0000): 1 completed"
+    uid = dimse.Instance.from_file(SR).sop_instance_uid
+    assert data_set_of(workstation[1] / f"{uid}.dcm") == data_set_of(SR)
+
+
+def test_client_goes_through_all_of_it(archive: tuple[str, int, str], tmp_path: Path) -> None:
+    lines = script("client.py", *archive, CT, "WORKSTATION", tmp_path)
+    assert lines[0] == "Success (0x0000)"
+    moved, got = lines[-2:]
+    assert moved.startswith("moved ")
+    files = {path.name for path in tmp_path.iterdir()}
+    count, names = got.removeprefix("got ").split(": ")
+    assert int(count) == len(files) > 0
+    assert set(names.split(", ")) == files
+
+
+def test_cancel_leaves_the_association_usable_until_it_is_aborted(
+    archive: tuple[str, int, str],
+) -> None:
+    lines = script("cancel.py", *archive)
+    assert lines[0].startswith("one is enough: ")
+    assert lines[1:] == ["after C-CANCEL: Success (0x0000)", "after A-ABORT: open is False"]
+
+
+def test_storage_server_takes_and_finds_instances(tmp_path: Path) -> None:
+    port = unused_port()
+    folder = tmp_path / "incoming"
+    folder.mkdir()
+    server = EXAMPLES / "storage_server.py"
+    with running(sys.executable, server, port, folder) as process:
+
+        def answers() -> bool:
+            command = [sys.executable, EXAMPLES / "echo.py", "127.0.0.1", port, "ARCHIVE"]
+            arguments = [str(word) for word in command]
+            return subprocess.run(arguments, capture_output=True, check=False).returncode == 0
+
+        wait_until(answers, process)
+        peer = "127.0.0.1", port, "ARCHIVE"
+        script("store.py", *peer, CT, JPEG2000)
+        assert sorted(map(data_set_of, folder.iterdir())) == sorted(
+            map(data_set_of, (CT, JPEG2000))
+        )
+        lines = script("find.py", *peer, "CompressedSamples^C")
+        assert [line.split()[0] for line in lines] == ["CompressedSamples^CT1"]

@@ -1,0 +1,11 @@
+"""Misuse of the client that a type checker must object to, line by line."""
+
+import dimse_trio as dimse
+
+
+async def misuses(assoc: dimse.Association, query: dimse.Query) -> None:
+    await assoc.store(42)  # error
+    await assoc.move(query)  # error
+    await assoc.find("STUDY")  # error
+    async for match in await assoc.find(query):  # error
+        del match
