@@ -308,8 +308,7 @@ class Association:
                 failure = error
                 self._nursery = None
                 await exchange.close(release=False)
-            with trio.CancelScope(shield=True), trio.move_on_after(2 * self._link.timeouts.linger):
-                await exchange.over.wait()
+            await exchange.stop()
             service.cancel_scope.cancel()
         if failure is not None:
             raise _bare(failure, in_body)

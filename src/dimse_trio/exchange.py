@@ -24,8 +24,9 @@ from .errors import (
     StatusError,
 )
 from .incoming import Inbox, IncomingDataSet
+from .invocations import Invocation, Invocations
 from .link import Link, Silence
-from .operations import GetOperation, Invocation
+from .operations import GetOperation
 from .performance import Environment, Performance
 from .protocol.errors import AbortReason, RemoteProtocolError
 from .protocol.events import (
@@ -36,7 +37,7 @@ from .protocol.events import (
     ReleaseConfirmed,
     ReleaseRequested,
 )
-from .protocol.messages import CCancelRQ, CStoreRQ, Message, Request, Response
+from .protocol.messages import CCancelRQ, CGetRQ, CStoreRQ, Message, Request, Response
 from .protocol.negotiation import AcceptedContext
 from .protocol.state import State
 from .protocol.upper_layer import Role
@@ -70,15 +71,14 @@ class Exchange:
         self._association = association
         self._environment = environment
         self._limits = limits
-        window = link.negotiated.max_invoked or 0xFFFF
-        self._slots = trio.Semaphore(window, max_value=window)
-        self._waiting_for_slot = 0
-        self._invocations: dict[int, Invocation] = {}
+        self._invocations = Invocations(link.negotiated.max_invoked)
         self._performances: dict[int, Performance] = {}
         self._retrieving: list[GetOperation] = []
         self._sink: Callable[[bytes | memoryview, bool], None] | None = None
         self._filling: Inbox | None = None
         self._performed = trio.Event()
+        self._receiving = trio.CancelScope(shield=True)
+        self._received = trio.Event()
         self._releasing = False
 
     # -- requests of this side -------------------------------------------------------------------
@@ -111,43 +111,32 @@ class Exchange:
         source: DataSource | None = None,
     ) -> Invocation:
         """Await a place in the window and send a request; cancelled in here, nothing is due."""
-        await self._acquire_slot()
-        request = make(self.link.core.next_message_id())
+        await self._invocations.take_place(self._before_waiting)
+        try:
+            self.check_open()
+            request = make(self.link.core.next_message_id())
+        except BaseException:
+            self._invocations.give_place_back()
+            raise
         invocation = Invocation(request, context, self._limits.memory_per_message)
-        self._invocations[request.message_id] = invocation
+        self._invocations.add(invocation)
         self._set_deadline()
         try:
             await self.send(context.context_id, request, source)
         except BaseException:
-            self._forget(request.message_id)
+            self._invocations.remove(request.message_id)
             raise
         return invocation
 
-    def _forget(self, message_id: int) -> None:
-        """An operation is over, or was never asked for: its place in the window is free again."""
-        if self._invocations.pop(message_id, None) is not None:
-            self._slots.release()
-
-    async def _acquire_slot(self) -> None:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        try:
-            self._slots.acquire_nowait()
-        except trio.WouldBlock:
-            task = trio.lowlevel.current_task()
-            if any(get.holds(task) for get in self._retrieving):
-                raise LocalProtocolError(
-                    "this task is inside `async for` over a C-GET of the same association, which"
-                    " goes on only when the loop does: use another association, or save_to"
-                ) from None
-            self._waiting_for_slot += 1
-            self._stir()
-            try:
-                await self._slots.acquire()
-            finally:
-                self._waiting_for_slot -= 1
-        if not self.link.established or self.end is not None:
-            self._slots.release()
-            self.check_open()
+    def _before_waiting(self) -> None:
+        """The window is full: refuse to wait for ourselves, and let nobody else hold us up."""
+        task = trio.lowlevel.current_task()
+        if any(get.holds(task) for get in self._retrieving):
+            raise LocalProtocolError(
+                "this task is inside `async for` over a C-GET of the same association, which goes"
+                " on only when the loop does: use another association, or save_to"
+            )
+        self._stir()
 
     async def send(
         self, context_id: int, message: Message, source: DataSource | None = None
@@ -213,8 +202,24 @@ class Exchange:
     # -- the receive task ------------------------------------------------------------------------
 
     async def run(self, service: trio.Nursery) -> None:
-        """The receive task, until the connection is over; starts performing tasks in `service`."""
+        """The receive task; starts performing tasks in `service`.
+
+        It is shielded: what cancels the association must not keep the peer from reading our
+        A-ABORT. It ends with the connection, or is ended by `stop`.
+        """
         self._tasks = service
+        with self._receiving:
+            await self._receive()
+        self._received.set()
+
+    async def stop(self) -> None:
+        """Wait for the end of the connection, but not for long, and end the receive task."""
+        with trio.CancelScope(shield=True):
+            with trio.move_on_after(2 * self.link.timeouts.linger):
+                await self._received.wait()
+            self._receiving.cancel()
+
+    async def _receive(self) -> None:
         link = self.link
         end: AssociationError | None = None
         try:
@@ -232,7 +237,7 @@ class Exchange:
                         await link.respond_to_release()
                     case Aborted() | ProviderAborted() if not self._releasing:
                         end = end or link.end_of(event)
-                        self._finish(end, unexpected=not self._ends_like_a_release(event))
+                        self._finish(end, unexpected=not self._was_left(event))
                     case Silence():
                         await self._on_silence()
                     case None:
@@ -242,36 +247,31 @@ class Exchange:
         finally:
             self._finish(end or link.failure or AssociationClosed("the association is over"))
 
-    def _ends_like_a_release(self, event: Aborted | ProviderAborted) -> bool:
-        """Whether the peer is a requestor that left without A-RELEASE when all was answered.
-
-        Many abort or close the connection instead; to an acceptor that is no failure.
-        """
-        gone = isinstance(event, Aborted) or event.error is None
-        acceptor = self.link.core.upper_layer.role is Role.ACCEPTOR
-        return gone and acceptor and not self._performances and not self.link.core.receiving
+    def _was_left(self, event: Aborted | ProviderAborted) -> bool:
+        """Whether a requestor left without A-RELEASE, as many do, when all had been answered."""
+        busy = self._performances or self.link.core.receiving or getattr(event, "error", None)
+        return self.link.core.upper_layer.role is Role.ACCEPTOR and not busy
 
     def _set_deadline(self) -> None:
         """Until when the peer must say something: about what we asked for, or, idle, at all.
 
-        While something of the peer's is being performed, it is not the peer who is silent.
+        While something of the peer's is being performed, it is not the peer who is silent, unless
+        it is a C-GET that awaits the answer to its C-STORE.
         """
         timeouts = self.link.timeouts
         deadline = inf
-        if self._performances:
-            pass
-        elif self._invocations:
-            earliest = min(i.last_activity for i in self._invocations.values())
-            deadline = earliest + timeouts.response
-        elif self.link.core.upper_layer.role is Role.ACCEPTOR:
+        requests = [performance.request for performance in self._performances.values()]
+        silent = self._invocations.most_silent
+        if silent is not None and all(isinstance(request, CGetRQ) for request in requests):
+            deadline = silent.last_activity + timeouts.response
+        elif not requests and self.link.core.upper_layer.role is Role.ACCEPTOR:
             deadline = trio.current_time() + timeouts.idle
         self.link.expect_by(deadline)
 
     async def _on_silence(self) -> None:
         timeouts = self.link.timeouts
         why = f"nothing happened for {timeouts.idle:g} s"
-        if self._invocations:
-            silent = min(self._invocations.values(), key=lambda i: i.last_activity)
+        if (silent := self._invocations.most_silent) is not None:
             why = f"nothing came for {silent.request.name} in {timeouts.response:g} s"
         await self.abort(AssociationTimeout(f"{why}; the association was aborted"))
 
@@ -338,7 +338,7 @@ class Exchange:
             return  # the core has said so
         invocation.deliver(response, data)
         if invocation.done.is_set():
-            self._forget(message_id)
+            self._invocations.remove(message_id)
         elif invocation.inbox.full:
             self._filling = invocation.inbox
 
@@ -355,7 +355,7 @@ class Exchange:
     @property
     def _alone(self) -> bool:
         """Whether one operation has the connection to itself; a C-GET and its C-STOREs are one."""
-        if self._waiting_for_slot:
+        if self._invocations.waiting:
             return False
         performing = len(self._performances)
         if self._retrieving:
@@ -390,9 +390,7 @@ class Exchange:
         """The final response is about to be sent: its Message ID may be used again."""
         if self._performances.get(performance.request.message_id) is performance:
             del self._performances[performance.request.message_id]
-            now = trio.current_time()
-            for invocation in self._invocations.values():
-                invocation.last_activity = now
+            self._invocations.touch()
             self._set_deadline()
             self._performed.set()
             self._performed = trio.Event()
@@ -404,7 +402,7 @@ class Exchange:
     async def _answer_release(self) -> None:
         """Let what the peer asked for end, then agree to its A-RELEASE (PS3.8 §7.2.2)."""
         if self.link.state is State.COLLISION_ACCEPTOR_PEER:
-            return  # A-RELEASE-RP comes first: see run
+            return  # A-RELEASE-RP comes first: see _receive
         with trio.move_on_after(self.link.timeouts.release):
             await self._await_performances()
         for performance in self._performances.values():
@@ -428,10 +426,7 @@ class Exchange:
             return
         self.end = error
         self.over.set()
-        told = False
-        for message_id, invocation in list(self._invocations.items()):
-            told = invocation.fail(error) or told
-            self._forget(message_id)  # who waits for a place learns that there is none
+        told = self._invocations.fail(error)
         for performance in self._performances.values():
             performance.abandon(error)
         self._stir()

@@ -18,7 +18,7 @@ import trio
 from . import datasets
 from .contexts import context_for
 from .errors import AssociationError, LocalProtocolError, StatusError
-from .incoming import Inbox
+from .invocations import Invocation
 from .protocol.messages import (
     CFindRQ,
     CGetRQ,
@@ -28,7 +28,6 @@ from .protocol.messages import (
     Request,
     Response,
 )
-from .protocol.negotiation import AcceptedContext
 from .protocol.status import Status
 from .queries import Model, Query, set_character_set
 from .requests import StoreRequest
@@ -41,49 +40,6 @@ if TYPE_CHECKING:
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
-
-
-class Invocation:
-    """A request of this side until its final response, as the receive task sees it."""
-
-    def __init__(self, request: Request, context: AcceptedContext, memory_limit: int) -> None:
-        self.request = request
-        self.context = context
-        self.inbox = Inbox(memory_limit)
-        self.pending: Response | None = None
-        self.final: Response | None = None
-        self.final_data: bytes | None = None
-        self.done = trio.Event()
-        self.last_activity = trio.current_time()
-        self._failure: BaseException | None = None
-
-    def deliver(self, response: Response, data: bytes | None) -> None:
-        """Take a response and its data set."""
-        self.last_activity = trio.current_time()
-        if not response.status.is_pending:
-            self.final, self.final_data = response, data
-            self.inbox.end()
-            self.done.set()
-            return
-        self.pending = response
-        if isinstance(self.request, CFindRQ):
-            if data is not None:  # some peers send a pending response without identifier
-                self.inbox.put(data)
-        else:
-            self.inbox.put(b"")  # what counts is `pending`; a data set here is against PS3.4
-
-    def fail(self, error: BaseException) -> bool:
-        """The association is over; whether somebody is there to be told."""
-        listening = not self.inbox.discarding
-        self._failure = error
-        self.inbox.fail(error)
-        self.done.set()
-        return listening
-
-    def raise_failure(self) -> None:
-        """Raise what ended the association, if it did before the final response."""
-        if self._failure is not None:
-            raise self._failure
 
 
 class Operation(Generic[ItemT, ResultT]):

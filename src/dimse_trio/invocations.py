@@ -1,0 +1,129 @@
+"""What this side has asked for and not been answered finally: a table, and the window it must fit.
+
+The asynchronous operations window bounds how many operations may be outstanding (PS3.7 §D.3.3.3).
+A place in it is taken before a request is sent and given back with the final response, even if
+nobody waits for that any more: the peer's own count goes by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from .incoming import Inbox
+from .protocol.messages import CFindRQ, Request, Response
+from .protocol.negotiation import AcceptedContext
+
+
+class Invocation:
+    """A request of this side until its final response, as the receive task sees it."""
+
+    def __init__(self, request: Request, context: AcceptedContext, memory_limit: int) -> None:
+        self.request = request
+        self.context = context
+        self.inbox = Inbox(memory_limit)
+        self.pending: Response | None = None
+        self.final: Response | None = None
+        self.final_data: bytes | None = None
+        self.done = trio.Event()
+        self.last_activity = trio.current_time()
+        self._failure: BaseException | None = None
+
+    def deliver(self, response: Response, data: bytes | None) -> None:
+        """Take a response and its data set."""
+        self.last_activity = trio.current_time()
+        if not response.status.is_pending:
+            self.final, self.final_data = response, data
+            self.inbox.end()
+            self.done.set()
+            return
+        self.pending = response
+        if isinstance(self.request, CFindRQ):
+            if data is not None:  # some peers send a pending response without identifier
+                self.inbox.put(data)
+        else:
+            self.inbox.put(b"")  # what counts is `pending`; a data set here is against PS3.4
+
+    def fail(self, error: BaseException) -> bool:
+        """The association is over; whether somebody is there to be told."""
+        listening = not self.inbox.discarding
+        self._failure = error
+        self.inbox.fail(error)
+        self.done.set()
+        return listening
+
+    def raise_failure(self) -> None:
+        """Raise what ended the association, if it did before the final response."""
+        if self._failure is not None:
+            raise self._failure
+
+
+class Invocations:
+    """The outstanding operations by Message ID.
+
+    Args:
+        window: How many there may be; 0 is no limit.
+    """
+
+    def __init__(self, window: int) -> None:
+        self._table: dict[int, Invocation] = {}
+        limit = window or 0xFFFF
+        self._places = trio.Semaphore(limit, max_value=limit)
+        self.waiting = 0
+        """How many tasks wait for a place."""
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def get(self, message_id: int) -> Invocation | None:
+        """The operation of that Message ID."""
+        return self._table.get(message_id)
+
+    async def take_place(self, before_waiting: Callable[[], None]) -> None:
+        """Wait for a place in the window, first come, first served; the caller gives it back."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            self._places.acquire_nowait()
+        except trio.WouldBlock:
+            self.waiting += 1
+            try:
+                before_waiting()
+                await self._places.acquire()
+            finally:
+                self.waiting -= 1
+
+    def give_place_back(self) -> None:
+        """A place that was taken will not be used."""
+        self._places.release()
+
+    def add(self, invocation: Invocation) -> None:
+        """An operation takes the place that its task has taken."""
+        self._table[invocation.request.message_id] = invocation
+
+    def remove(self, message_id: int) -> None:
+        """An operation is over, or could not be asked for: its place is free again."""
+        if self._table.pop(message_id, None) is not None:
+            self._places.release()
+
+    def touch(self) -> None:
+        """Nobody can be called silent until now."""
+        now = trio.current_time()
+        for invocation in self._table.values():
+            invocation.last_activity = now
+
+    @property
+    def most_silent(self) -> Invocation | None:
+        """The operation that nothing has come for the longest."""
+        return min(self._table.values(), key=lambda i: i.last_activity, default=None)
+
+    def fail(self, error: BaseException) -> bool:
+        """The association is over: fail every operation; whether somebody is there to be told.
+
+        Their places are free then, so that who waits for one learns that there is none.
+        """
+        told = False
+        for message_id, invocation in list(self._table.items()):
+            told = invocation.fail(error) or told
+            self.remove(message_id)
+        return told

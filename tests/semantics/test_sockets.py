@@ -1,0 +1,244 @@
+"""The cancellation table again, over real sockets: no task and no descriptor is left behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import attrs
+import pytest
+import trio
+from pydicom import Dataset
+
+import dimse_trio as dimse
+
+from .script import instance, study, unwrapped_nursery
+
+TIMEOUTS = dimse.Timeouts(cancel_grace=5, linger=2)
+
+
+@attrs.define
+class Patient:
+    """A handler whose operations go on until they are cancelled, if they are asked to."""
+
+    started: trio.Event = attrs.field(factory=trio.Event)
+    cancelled: int = 0
+
+    async def forever(self) -> None:
+        self.started.set()
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            self.cancelled += 1
+            raise
+
+    async def handle_echo(self, request: dimse.EchoRequest) -> dimse.Status:
+        return dimse.Status.SUCCESS
+
+    async def handle_store(self, request: dimse.StoreRequest) -> dimse.Status:
+        if request.sop_instance_uid == "1.9":
+            await self.forever()
+        async for _ in request.chunks():
+            pass
+        return dimse.Status.SUCCESS
+
+    async def handle_find(self, request: dimse.FindRequest) -> AsyncIterator[Dataset]:
+        yield study()
+        await self.forever()
+
+    async def handle_get(self, request: dimse.GetRequest) -> AsyncIterator[Dataset]:
+        for number in range(20):
+            yield instance(100_000, uid=f"1.2.{number}")
+
+
+def descriptors() -> int:
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+
+@asynccontextmanager
+async def nothing_left() -> AsyncGenerator[None]:
+    """What was open and running before the block is what is open and running after it."""
+    async with dimse.open_server(Patient()) as server:  # so that what trio opens once is open
+        async with dimse.open_association("127.0.0.1", server.port) as association:
+            await association.echo()
+    tasks, files = trio.lowlevel.current_statistics().tasks_living, descriptors()
+    yield
+    assert trio.lowlevel.current_statistics().tasks_living == tasks
+    assert descriptors() == files
+
+
+async def echo_abandoned(association: dimse.Association, handler: Patient) -> None:
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await association.echo()
+    assert (await association.echo()).status == 0
+
+
+async def find_cancelled(association: dimse.Association, handler: Patient) -> None:
+    async with association.find(dimse.query("STUDY")) as matches:
+        async for _ in matches:
+            await handler.started.wait()
+            break
+    assert matches.final is not None
+    assert matches.final.status == dimse.Status.CANCEL
+    assert handler.cancelled == 1
+    assert (await association.echo()).status == 0
+
+
+async def store_abandoned(association: dimse.Association, handler: Patient) -> None:
+    with trio.CancelScope() as scope:
+
+        async def cancel() -> None:
+            await handler.started.wait()
+            scope.cancel()
+
+        association.start_soon(cancel)
+        await association.store(instance(uid="1.9"))
+    assert scope.cancelled_caught
+    assert association.is_open
+    association.cancel_scope.cancel()  # its handler would never answer
+
+
+async def store_cut(association: dimse.Association, handler: Patient) -> None:
+    """Cancelled in the middle of an instance whose receiver has stopped reading."""
+    with trio.move_on_after(0.3) as scope:
+        await association.store(instance(60_000_000, uid="1.9"))
+    assert scope.cancelled_caught
+    if not association.is_open:
+        with pytest.raises(dimse.AssociationAborted):
+            await association.echo()
+    association.cancel_scope.cancel()
+
+
+async def get_left(association: dimse.Association, handler: Patient) -> None:
+    query = dimse.query("STUDY", StudyInstanceUID="1.2")
+    async with association.get(query) as instances:
+        async for received in instances:
+            assert len(await received.data_set())
+            break
+    assert instances.result.status == dimse.Status.CANCEL
+    assert (await association.echo()).status == 0
+
+
+async def aborted(association: dimse.Association, handler: Patient) -> None:
+    await association.abort()
+    with pytest.raises(dimse.AssociationAborted):
+        await association.echo()
+
+
+async def scope_cancelled(association: dimse.Association, handler: Patient) -> None:
+    association.start_soon(trio.sleep_forever)
+    association.cancel_scope.cancel()
+
+
+SCENARIOS: list[Callable[[dimse.Association, Patient], Awaitable[None]]] = [
+    echo_abandoned,
+    find_cancelled,
+    store_abandoned,
+    store_cut,
+    get_left,
+    aborted,
+    scope_cancelled,
+]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+async def test_nothing_is_left_behind_after(
+    scenario: Callable[[dimse.Association, Patient], Awaitable[None]],
+) -> None:
+    handler = Patient()
+    async with nothing_left(), dimse.open_server(handler, timeouts=TIMEOUTS) as server:
+        async with dimse.open_association(
+            "127.0.0.1", server.port, timeouts=TIMEOUTS
+        ) as association:
+            await scenario(association, handler)
+        await server.stop(grace=5)
+        assert server.statistics().associations_open == 0
+
+
+async def test_nothing_is_left_behind_after_an_exception_in_the_body() -> None:
+    async with nothing_left(), dimse.open_server(Patient()) as server:
+        with pytest.raises(KeyError):
+            async with dimse.open_association("127.0.0.1", server.port):
+                raise KeyError
+        await server.stop(grace=5)
+
+
+async def test_a_peer_that_vanishes_leaves_nothing() -> None:
+    handler = Patient()
+    async with nothing_left(), dimse.open_server(handler) as server:
+        with pytest.raises(trio.BrokenResourceError):
+            async with dimse.open_association("127.0.0.1", server.port) as association:
+                async with association.find(dimse.query("STUDY")):
+                    await handler.started.wait()
+                    await association._link.aclose()
+                    await association.wait_over()
+                await association.echo()
+        await server.stop(grace=5)
+        assert handler.cancelled == 1
+
+
+async def test_serve_cancelled_aborts_fifty_associations_at_work() -> None:
+    handler = Patient()
+    ended: list[BaseException] = []
+    ready = trio.Semaphore(0)
+
+    async def work(port: int) -> None:
+        try:
+            async with (
+                dimse.open_association("127.0.0.1", port) as association,
+                association.find(dimse.query("STUDY")) as matches,
+            ):
+                async for _ in matches:
+                    ready.release()
+        except dimse.AssociationAborted as error:
+            ended.append(error)
+
+    async with nothing_left(), unwrapped_nursery() as nursery:
+        serving = trio.CancelScope()
+
+        async def serve(task_status: trio.TaskStatus[dimse.Server]) -> None:
+            with serving:
+                await dimse.serve(handler, 0, task_status=task_status)
+
+        server = await nursery.start(serve)
+        for _ in range(50):
+            nursery.start_soon(work, server.port)
+        for _ in range(50):
+            await ready.acquire()
+        assert server.statistics().associations_open == 50
+        serving.cancel()
+    assert len(ended) == 50
+    assert handler.cancelled == 50
+
+
+@pytest.mark.parametrize("grace", [0.0, 10.0])
+async def test_stop_lets_the_running_end_within_its_grace(grace: float) -> None:
+    class Slow(Patient):
+        async def handle_echo(self, request: dimse.EchoRequest) -> dimse.Status:
+            self.started.set()
+            await trio.sleep(0.2)
+            return dimse.Status.SUCCESS
+
+    handler, outcomes = Slow(), list[object]()
+    async with nothing_left(), unwrapped_nursery() as nursery:
+        async with dimse.open_server(handler) as server:
+
+            async def work() -> None:
+                try:
+                    async with dimse.open_association("127.0.0.1", server.port) as association:
+                        outcomes.append((await association.echo()).status)
+                except dimse.AssociationAborted as error:
+                    outcomes.append(error)
+
+            nursery.start_soon(work)
+            await handler.started.wait()
+            await server.stop(grace)
+            with pytest.raises(dimse.ConnectionFailed):
+                async with dimse.open_association("127.0.0.1", server.port):
+                    pass
+    (outcome,) = outcomes
+    assert outcome == 0 if grace else isinstance(outcome, dimse.AssociationAborted)
