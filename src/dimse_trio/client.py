@@ -66,14 +66,16 @@ def check_ae_title(title: str) -> str:
     return bare
 
 
-def tls_hint(error: BaseException) -> str:
-    """What a failed handshake says about the other side, for a message; often nothing."""
-    reason = getattr(error, "reason", None)
-    if reason == "HTTP_REQUEST":
-        return ": this is HTTP"
-    if reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
-        return ": the other side does not speak TLS; is it plain DICOM?"
-    return ""
+def tls_failure(error: BaseException) -> str:
+    """Why a TLS handshake failed, and what that says about the other side."""
+    cause = error.__cause__ or error
+    match getattr(cause, "reason", None):
+        case "HTTP_REQUEST":
+            return f"{cause}: the other side speaks HTTP"
+        case "WRONG_VERSION_NUMBER" | "RECORD_LAYER_FAILURE":
+            return f"{cause}: the other side does not speak TLS; is it plain DICOM?"
+        case _:
+            return str(cause)
 
 
 def own_user_information(
@@ -247,10 +249,8 @@ async def _connect(
             await tls.do_handshake()
         except (trio.BrokenResourceError, ssl.SSLError, ssl.CertificateError) as error:
             await trio.aclose_forcefully(stream)
-            cause = error.__cause__ or error
-            raise ConnectionFailed(
-                f"no TLS connection to {host}:{port}: {cause}{tls_hint(cause)}"
-            ) from error
+            why = tls_failure(error)
+            raise ConnectionFailed(f"no TLS connection to {host}:{port}: {why}") from error
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise

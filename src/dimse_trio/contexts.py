@@ -30,6 +30,7 @@ from .protocol.uids import (
     TRANSFER_SYNTAXES,
     VERIFICATION,
     Service,
+    sop_classes,
     uid_name,
 )
 

@@ -27,6 +27,13 @@ _GROUP_0008_LITTLE, _GROUP_0008_BIG = b"\x08\0", b"\0\x08"
 _WORD_LENGTHS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 
 
+MAX_VALUES = 1 << 12
+"""Most elements of an identifier: far more than there are keys. Decoding one takes pydicom up to
+some 50 microseconds and, if it has to warn, memory for ever."""
+MAX_IDENTIFIER = 1 << 24
+"""Longest that a deflated identifier may become, in bytes."""
+
+
 class DataSetError(DimseError, ValueError):
     """Bytes that are no data set of their transfer syntax, or a data set that cannot be encoded."""
 
@@ -37,6 +44,7 @@ def decode(
     *,
     values: bool = False,
     character_set: str | None = None,
+    limit: int = 1 << 30,
 ) -> Dataset:
     """The data set in `data`.
 
@@ -50,16 +58,20 @@ def decode(
             is faster, and raises pydicom's errors there if the value is none.
         character_set: How text is read if the data set does not say so itself; by default as
             latin-1, which cannot fail.
+        limit: The longest that a deflated data set may become, in bytes.
 
     Raises:
-        DataSetError: pydicom cannot read it.
+        DataSetError: pydicom cannot read it, or it is too large.
     """
     from pydicom.charset import convert_encodings, default_encoding
     from pydicom.filereader import read_dataset
 
     if transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
         try:
-            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data)
+            inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+            data = inflater.decompress(data, limit)
+            if inflater.unconsumed_tail:
+                raise DataSetError(f"the deflated data set has more than {limit} bytes")
         except zlib.error as error:
             if not data.startswith(_GROUP_0008_LITTLE):  # sent as it was, which is easily seen
                 raise DataSetError(f"the deflated data set is damaged: {error}") from error
@@ -74,13 +86,21 @@ def decode(
             parent_encoding=convert_encodings(character_set) if character_set else default_encoding,
         )
         if values:
-            for _ in data_set.iterall():
-                pass
+            _decode_values(data_set)
     except Exception as error:  # pydicom raises whatever its parser meets
         raise DataSetError(f"not a data set in {uid_name(transfer_syntax_uid)}: {error}") from error
     for tag in [tag for tag in data_set.keys() if tag.group in (0x0000, 0x0002)]:  # noqa: SIM118 - a Dataset iterates over elements
         del data_set[tag]  # command or meta elements that some peers leave in
     return data_set
+
+
+def _decode_values(data_set: Dataset) -> None:
+    too_many = DataSetError(f"more than {MAX_VALUES} elements")
+    if len(data_set) > MAX_VALUES:
+        raise too_many
+    for number, _ in enumerate(data_set.iterall()):
+        if number >= MAX_VALUES:
+            raise too_many
 
 
 def encode(data_set: Dataset, transfer_syntax_uid: str) -> bytes:

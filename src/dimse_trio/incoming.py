@@ -16,6 +16,8 @@ import trio
 
 from .errors import DataSetTooLarge, DimseError
 
+ENTRY_COST = 64
+"""Bytes that a byte string takes beside its content: a peer may send its data set in ones."""
 _LENGTH_BYTES = 8
 
 
@@ -36,7 +38,7 @@ class Spool:
     @property
     def full(self) -> bool:
         """Whether what is appended next goes to the file."""
-        return self.in_memory >= self._limit
+        return self.in_memory + ENTRY_COST * len(self._memory) >= self._limit
 
     def append(self, data: bytes) -> None:
         if self._read == self._written and not self.full:

@@ -46,6 +46,8 @@ from .transport import Buffer, Transport, TransportError
 
 logger = logging.getLogger("dimse_trio")
 
+MAX_PDUS = 256
+"""Most P-DATA-TF written at once, however short a peer wants them."""
 BLOCK = 1 << 18
 """About how many bytes of a data set are read and written at once."""
 
@@ -323,7 +325,7 @@ class Link:
     @property
     def _block_length(self) -> int:
         fragment = self.core.fragment_length
-        return max(BLOCK // fragment, 1) * fragment
+        return min(max(BLOCK // fragment, 1), MAX_PDUS) * fragment
 
     def _add_data_set_pdus(
         self, buffers: list[Buffer], context_id: int, data: bytes | memoryview, *, is_last: bool

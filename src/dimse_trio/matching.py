@@ -6,12 +6,10 @@ with `*` and `?` (§C.2.2.2.4), a range of dates or times (§C.2.2.2.5), or an i
 (§C.2.2.2.6). A record matches when every key does; of an attribute with several values any one is
 enough. The response then has the keys asked for, with the record's values (§C.4.1.1.3.2).
 
-Everything here is a pure function of pydicom data sets. Compile a query that meets many records:
-`compile_query(identifier).matches(data_set)`.
-
-Where the standard leaves a choice, numbers in IS and DS are compared as numbers, dates and times of
-less precision stand for all that they begin, a lone `*` is universal matching for every VR, and a
-key with several values matches any of them.
+Everything here is a pure function of pydicom data sets; a query that meets many records is compiled
+first, `compile_query(identifier).matches(data_set)`. Where the standard leaves a choice, numbers in
+IS and DS are compared as numbers, dates and times of less precision stand for all that they begin,
+a lone `*` is universal matching for every VR, and a key with several values matches any of them.
 """
 
 from __future__ import annotations
@@ -194,9 +192,8 @@ def response(
 def compile_query(identifier: Dataset, *, options: MatchingOptions = _DEFAULT) -> CompiledQuery:
     """Make out what each key of an identifier asks for.
 
-    Group lengths, elements of groups below 0008 and those that say how to read the identifier
-    (Specific Character Set, Query/Retrieve Level and View) are no keys. Nothing is refused: a value
-    that its VR does not allow is compared as it is written.
+    Group lengths, groups below 0008 and what says how to read the identifier (Specific Character
+    Set, Query/Retrieve Level) are no keys. A value that its VR does not allow is taken as written.
     """
     keys = [_key(identifier, tag, options) for tag in sorted(identifier.keys()) if _is_key(tag)]
     ranges: list[_DateTimeRange] = []

@@ -236,10 +236,25 @@ def _moment(value: object, vr: str) -> str:
     raise QueryError(f"{value!r} is neither a date nor a time")
 
 
-def set_character_set(identifier: Dataset) -> None:
-    """Name UTF-8 as the identifier's character set if its values need one (PS3.3 §C.12.1.1.2)."""
-    if "SpecificCharacterSet" in identifier:
-        return
-    values = (str(element.value) for element in identifier.iterall() if element.VR != "SQ")
-    if not all(value.isascii() for value in values):
-        identifier.SpecificCharacterSet = "ISO_IR 192"
+def set_character_set(data_set: Dataset) -> None:
+    """Name UTF-8 as the character set if the values need one (PS3.3 §C.12.1.1.2).
+
+    Values that were read from somewhere and never looked at are written as they came.
+    """
+    if "SpecificCharacterSet" not in data_set and _needs_character_set(data_set):
+        for _ in data_set.iterall():  # or those would be left in another character set
+            pass
+        data_set.SpecificCharacterSet = "ISO_IR 192"
+
+
+def _needs_character_set(data_set: Dataset) -> bool:
+    from pydicom import DataElement
+
+    for element in data_set.values():
+        if isinstance(element, DataElement):
+            if element.VR == "SQ":
+                if any(map(_needs_character_set, element.value or ())):
+                    return True
+            elif not str(element.value).isascii():
+                return True
+    return False

@@ -18,12 +18,17 @@ from .incoming import IncomingDataSet
 from .part10 import file_header
 from .protocol.messages import CEchoRQ, CFindRQ, CGetRQ, CMoveRQ, CStoreRQ
 from .protocol.negotiation import AcceptedContext
+from .protocol.pdus import AssociateRQ
+from .protocol.uids import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
     from .association import Association
 
+SHORT = 1 << 14
+"""An identifier up to this many bytes is decoded in the event loop."""
+_DECODING = trio.CapacityLimiter(2)
 WRITE_BLOCK = 1 << 20
 """Bytes handed to a worker thread at once when a data set goes to disk."""
 
@@ -204,9 +209,28 @@ class _IdentifierRequest:
         """
         if not self._decoded:
             self._decoded.append(
-                datasets.decode(self._data, self.context.transfer_syntax, values=True)
+                datasets.decode(
+                    self._data,
+                    self.context.transfer_syntax,
+                    values=True,
+                    limit=datasets.MAX_IDENTIFIER,
+                )
             )
         return self._decoded[0]
+
+    async def prepare(self) -> None:
+        """Decode the identifier before a handler asks for it: a long one in a worker thread.
+
+        Raises:
+            DataSetError: As `identifier`.
+        """
+        syntax = self.context.transfer_syntax
+        if len(self._data) <= SHORT and syntax != DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
+            _ = self.identifier
+        else:
+            await trio.to_thread.run_sync(
+                lambda: self.identifier, abandon_on_cancel=True, limiter=_DECODING
+            )
 
     @property
     def level(self) -> str:
@@ -248,3 +272,13 @@ class AssociationRequest:
     calling_ae_title: str
     peer_address: str
     abstract_syntaxes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, request: AssociateRQ, peer_address: str) -> AssociationRequest:
+        """What an A-ASSOCIATE-RQ from that address asks for."""
+        return cls(
+            called_ae_title=request.called_ae_title,
+            calling_ae_title=request.calling_ae_title,
+            peer_address=peer_address,
+            abstract_syntaxes=tuple(c.abstract_syntax for c in request.contexts),
+        )

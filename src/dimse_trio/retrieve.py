@@ -135,7 +135,7 @@ async def perform_get(performance: Performance) -> Final:
     request = GetRequest(
         performance.association, performance.context, performance.identifier, message=message
     )
-    _ = request.identifier
+    await performance.step(request.prepare)
     instances, counts = await _collect(performance, performance.method("handle_get")(request))
     for item in instances:
         if performance.cancelled:
@@ -154,7 +154,7 @@ async def perform_move(performance: Performance) -> Final:
     request = MoveRequest(
         performance.association, performance.context, performance.identifier, message=message
     )
-    _ = request.identifier
+    await performance.step(request.prepare)
     method = performance.method("handle_move")
     resolve = performance.environment.resolve_destination
     destination = None if resolve is None else await performance.step(resolve, request.destination)

@@ -23,20 +23,16 @@ from .client import (
     check_ae_title,
     open_association,
     own_user_information,
+    tls_failure,
 )
 from .config import Limits, Timeouts
-from .errors import AssociationError, Reject, RejectReason, RejectResult, leaves
+from .contexts import acceptance_policy
+from .errors import AssociationAborted, AssociationError, Reject, RejectReason, RejectResult, leaves
 from .handlers import method_of, services_of
 from .link import Link, closing
 from .performance import Environment, OpenSubAssociation
 from .protocol.negotiation import Policy, PresentationContext, answer
 from .protocol.pdus import AssociateRJ, AssociateRQ
-from .protocol.uids import (
-    NATIVE_TRANSFER_SYNTAXES,
-    TRANSFER_SYNTAXES,
-    Service,
-    sop_classes,
-)
 from .protocol.upper_layer import Role
 from .requests import AssociationRequest
 
@@ -61,14 +57,21 @@ class ServerSettings:
     handler: object
     ae_title: str | None
     accept_any_called_ae_title: bool
+    ignore_ae_title_case: bool
     policy: Policy
     ssl_context: ssl.SSLContext | None
     peers: Mapping[str, Destination]
     max_associations: int
     max_pdu_length: int
     accept_invalid_uids: bool
+    lenient_roles: bool
+    strict: bool
     timeouts: Timeouts
     limits: Limits
+
+    def same_title(self, one: str, other: str) -> bool:
+        """Whether two AE titles, without their padding, are the same one."""
+        return one == other or (self.ignore_ae_title_case and one.upper() == other.upper())
 
 
 @final
@@ -78,6 +81,7 @@ class Server:
     def __init__(self, settings: ServerSettings, listeners: list[trio.SocketListener]) -> None:
         self._acceptor = Acceptor(settings)
         self._listeners = listeners
+        self._port: int = listeners[0].socket.getsockname()[1]
         self._accepting = trio.CancelScope()
         self._connections: trio.CancelScope | None = None
         self._stopped = trio.Event()
@@ -85,8 +89,7 @@ class Server:
     @property
     def port(self) -> int:
         """The port that it listens on: the one asked for, or the one that port 0 became."""
-        port: int = self._listeners[0].socket.getsockname()[1]
-        return port
+        return self._port
 
     def statistics(self) -> ServerStatistics:
         """Counts of associations, now and since the start."""
@@ -126,7 +129,7 @@ class Acceptor:
 
     def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
-        self._open = self._accepted = self._rejected = 0
+        self._admitted = self._open = self._accepted = self._rejected = 0
 
     def statistics(self) -> ServerStatistics:
         return ServerStatistics(self._open, self._accepted, self._rejected)
@@ -143,6 +146,7 @@ class Acceptor:
                 Role.ACCEPTOR,
                 max_pdu_length=settings.max_pdu_length,
                 timeouts=settings.timeouts,
+                strict=settings.strict,
             )
             async with closing(link):
                 await self._serve_link(link)
@@ -162,7 +166,7 @@ class Acceptor:
             try:
                 await tls.do_handshake()
             except (trio.BrokenResourceError, ssl.SSLError) as error:
-                logger.warning("TLS handshake failed: %s", error.__cause__ or error)
+                logger.warning("TLS handshake failed: %s", tls_failure(error))
                 return None
         if scope.cancelled_caught:
             logger.warning("TLS handshake was not complete in time")
@@ -176,9 +180,13 @@ class Acceptor:
         async with AsyncExitStack() as stack:
             try:
                 self._admit(request)
+                self._admitted += 1
+                stack.callback(self._leave)
                 admit = method_of(settings.handler, "handle_association")
                 if admit is not None:
-                    await stack.enter_async_context(admit(_association_request(link, request)))
+                    await stack.enter_async_context(
+                        admit(AssociationRequest.of(request, link.peer_address))
+                    )
             except Reject as reject:
                 self._rejected += 1
                 logger.info("%s: association rejected: %s", link.peer_address, reject)
@@ -190,7 +198,8 @@ class Acceptor:
                     request,
                     settings.policy,
                     user_information=own_user_information(settings.max_pdu_length),
-                )
+                ),
+                implied_scp=settings.policy.role_scu if settings.lenient_roles else (),
             )
             self._open += 1
             self._accepted += 1
@@ -199,25 +208,31 @@ class Acceptor:
                 association = Association(link, environment=environment, limits=settings.limits)
                 async with association.run():
                     await association.wait_over()
+                if isinstance(association.end, AssociationAborted):
+                    logger.info("%r: ended without release: %s", association, association.end)
             finally:
                 self._open -= 1
 
     def _admit(self, request: AssociateRQ) -> None:
         """Refuse what the settings refuse (PS3.8 Table 9-21)."""
         settings = self._settings
-        if self._open >= settings.max_associations:
+        if self._admitted >= settings.max_associations:
             raise Reject(RejectReason.LOCAL_LIMIT_EXCEEDED, RejectResult.TRANSIENT)
         if settings.ae_title is None or settings.accept_any_called_ae_title:
             return
-        if request.called_ae_title != settings.ae_title:
+        if not settings.same_title(request.called_ae_title, settings.ae_title):
             raise Reject(RejectReason.CALLED_AE_TITLE_NOT_RECOGNIZED)
+
+    def _leave(self) -> None:
+        self._admitted -= 1
 
     def _environment(self, request: AssociateRQ) -> Environment:
         settings = self._settings
         resolve = method_of(settings.handler, "resolve_destination")
 
         async def from_peers(ae_title: str) -> Destination | None:
-            return settings.peers.get(ae_title.strip())
+            same = (p for t, p in settings.peers.items() if settings.same_title(t, ae_title))
+            return next(same, None)
 
         return Environment(
             handler=settings.handler,
@@ -248,15 +263,6 @@ class Acceptor:
         return open_sub_association
 
 
-def _association_request(link: Link, request: AssociateRQ) -> AssociationRequest:
-    return AssociationRequest(
-        called_ae_title=request.called_ae_title,
-        calling_ae_title=request.calling_ae_title,
-        peer_address=link.peer_address,
-        abstract_syntaxes=tuple(c.abstract_syntax for c in request.contexts),
-    )
-
-
 @asynccontextmanager
 async def open_server(
     handler: object,
@@ -265,9 +271,12 @@ async def open_server(
     host: str | None = "127.0.0.1",
     ae_title: str | None = None,
     accept_any_called_ae_title: bool = False,
+    ignore_ae_title_case: bool = False,
     contexts: Iterable[PresentationContext] | None = None,
     accept_unknown_storage: bool = False,
     accept_invalid_uids: bool = False,
+    lenient_roles: bool = False,
+    strict: bool = False,
     ssl_context: ssl.SSLContext | None = None,
     peers: PeerMap | None = None,
     max_associations: int = 200,
@@ -285,10 +294,14 @@ async def open_server(
         host: The address to listen on; `None` for all of this machine's.
         ae_title: Our AE title. An association that calls another is rejected; `None` takes all.
         accept_any_called_ae_title: Take all, though there is an `ae_title`.
+        ignore_ae_title_case: Compare AE titles, move destinations too, whatever their case.
         contexts: What is accepted, in place of every SOP class of the handler's services in every
             transfer syntax that fits.
         accept_unknown_storage: Take SOP classes that are in no table as storage classes.
         accept_invalid_uids: Let SOP Instance UIDs that are none reach the handler's `handle_store`.
+        lenient_roles: Send the instances of a C-GET also to requestors that have not asked for the
+            SCP role by role selection.
+        strict: As for `open_association`.
         ssl_context: For TLS.
         peers: AE title to `Destination` or `(host, port)`: where a C-MOVE may go. A handler with
             `resolve_destination` is asked instead.
@@ -307,9 +320,12 @@ async def open_server(
         handler,
         ae_title=ae_title,
         accept_any_called_ae_title=accept_any_called_ae_title,
+        ignore_ae_title_case=ignore_ae_title_case,
         contexts=contexts,
         accept_unknown_storage=accept_unknown_storage,
         accept_invalid_uids=accept_invalid_uids,
+        lenient_roles=lenient_roles,
+        strict=strict,
         ssl_context=ssl_context,
         peers=peers,
         max_associations=max_associations,
@@ -395,9 +411,12 @@ def _settings(
     *,
     ae_title: str | None = None,
     accept_any_called_ae_title: bool = False,
+    ignore_ae_title_case: bool = False,
     contexts: Iterable[PresentationContext] | None = None,
     accept_unknown_storage: bool = False,
     accept_invalid_uids: bool = False,
+    lenient_roles: bool = False,
+    strict: bool = False,
     ssl_context: ssl.SSLContext | None = None,
     peers: PeerMap | None = None,
     max_associations: int = 200,
@@ -411,7 +430,10 @@ def _settings(
         handler=handler,
         ae_title=None if ae_title is None else check_ae_title(ae_title),
         accept_any_called_ae_title=accept_any_called_ae_title,
-        policy=_policy(services_of(handler), contexts, unknown_storage=accept_unknown_storage),
+        ignore_ae_title_case=ignore_ae_title_case,
+        policy=acceptance_policy(
+            services_of(handler), contexts, unknown_storage=accept_unknown_storage
+        ),
         ssl_context=ssl_context,
         peers={
             check_ae_title(title): peer if isinstance(peer, Destination) else Destination(*peer)
@@ -420,6 +442,8 @@ def _settings(
         max_associations=max_associations,
         max_pdu_length=max_pdu_length,
         accept_invalid_uids=accept_invalid_uids,
+        lenient_roles=lenient_roles,
+        strict=strict,
         timeouts=timeouts or Timeouts(),
         limits=limits or Limits(),
     )

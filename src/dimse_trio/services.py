@@ -59,7 +59,9 @@ async def _perform_find(performance: Performance) -> int:
     request = FindRequest(
         performance.association, performance.context, performance.identifier, message=message
     )
-    _ = request.identifier  # so that bytes that are none are answered before the handler runs
+    await performance.step(
+        request.prepare
+    )  # so that bytes that are none are answered before the handler runs
     method = performance.method("handle_find")
     syntax = performance.context.transfer_syntax
 

@@ -95,6 +95,7 @@ class Transport:
             await self._stream.send_all(b"".join(buffers))
             return
         while buffers:
+            _check_open(self._socket)
             await trio.lowlevel.wait_writable(self._socket)
             buffers = self._write_now(buffers)
 
@@ -104,6 +105,7 @@ class Transport:
             if self._socket is None:
                 return bytes(await self._stream.receive_some(MAX_RECEIVE))
             while True:
+                _check_open(self._socket)
                 await trio.lowlevel.wait_readable(self._socket)
                 with suppress(BlockingIOError):
                     return self._read_now(self._socket)
@@ -130,6 +132,12 @@ class Transport:
     async def aclose(self) -> None:
         """Close the connection, at once."""
         await trio.aclose_forcefully(self._stream)
+
+
+def _check_open(connection: trio.socket.SocketType) -> None:
+    """Refuse to wait for a closed socket, whose descriptor is -1: trio would do it, and for ever."""
+    if connection.fileno() < 0:
+        raise trio.ClosedResourceError("the connection has been closed")
 
 
 def _peer_address(stream: trio.abc.Stream) -> str:

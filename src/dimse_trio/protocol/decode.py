@@ -35,13 +35,21 @@ from .pdus import (
 )
 
 
+MAX_ITEMS = 1 << 14
+"""Most items, sub-items included, or PDVs taken in one PDU: 128 contexts with every transfer syntax
+have half as many. A peer's items cost far more than their bytes, in time and memory."""
+
+
 class ByteReader:
-    """A cursor over one PDU or item. `what` names it in errors."""
+    """A cursor over one PDU or item. `what` names it in errors, `budget` holds the items left."""
 
-    __slots__ = ("_end", "_position", "_view", "_what")
+    __slots__ = ("_budget", "_end", "_position", "_view", "_what")
 
-    def __init__(self, data: bytes | memoryview, what: str) -> None:
+    def __init__(
+        self, data: bytes | memoryview, what: str, budget: list[int] | None = None
+    ) -> None:
         self._view = memoryview(data)
+        self._budget = budget
         self._position = 0
         self._end = len(self._view)
         self._what = what
@@ -83,12 +91,25 @@ class ByteReader:
 
     def items(self) -> Iterator[tuple[int, ByteReader]]:
         """The items up to the end: type and a cursor over the content (PS3.8 §9.3.1)."""
+        if self._budget is None:
+            self._budget = [MAX_ITEMS]
         while self:
+            self.spend()
             item_type = self.number(1, "item type")
             self.view(1, "reserved byte")
             length = self.number(2, f"length of item {item_type:#04x}")
             content = self.view(length, f"item {item_type:#04x}")
-            yield item_type, ByteReader(content, f"{self._what}, item {item_type:#04x}")
+            yield (
+                item_type,
+                ByteReader(content, f"{self._what}, item {item_type:#04x}", self._budget),
+            )
+
+    def spend(self) -> None:
+        """Count one more item of the PDU."""
+        if self._budget is not None:
+            self._budget[0] -= 1
+            if self._budget[0] < 0:
+                raise MalformedPDU(f"{self._what}: more than {MAX_ITEMS} items in one PDU")
 
 
 def decode_pdu_untrusted(pdu_type: int, body: bytes | memoryview) -> PDU:
@@ -208,6 +229,7 @@ def _common_extended_untrusted(item: ByteReader) -> SOPClassCommonExtended:
     related = ByteReader(item.sized("related general SOP classes"), "related general SOP classes")
     classes: list[str] = []
     while related:
+        item.spend()
         classes.append(related.sized_text("related general SOP class UID"))
     return SOPClassCommonExtended(sop_class, service_class, tuple(classes))
 
@@ -258,6 +280,8 @@ def _associate_rj_untrusted(reader: ByteReader) -> AssociateRJ:
 def _p_data_tf_untrusted(reader: ByteReader) -> PDataTF:
     pdvs: list[PDV] = []
     while reader:
+        if len(pdvs) == MAX_ITEMS:
+            raise MalformedPDU(f"P-DATA-TF: more than {MAX_ITEMS} PDVs in one PDU")
         length = reader.number(4, "PDV length")
         if length < 2:
             raise MalformedPDU(f"P-DATA-TF: a PDV of {length} bytes has no message control header")

@@ -8,7 +8,7 @@ peer sent becomes an A-P-ABORT here; the driver only ever sees events.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import attrs
 
@@ -22,11 +22,15 @@ from .events import (
 )
 from .fragments import Assembler, fragment_length, split
 from .messages import CCancelRQ, Message, Request, Response, encode_command
-from .negotiation import Negotiated, outcome
+from .negotiation import Negotiated, doubts, outcome
 from .pdus import AssociateAC, AssociateRJ, AssociateRQ
 from .upper_layer import Role, UpperLayer
 
 MAX_MESSAGE_ID = 0xFFFF
+
+REPOSITORY_QUERY = "1.2.840.10008.5.1.4.1.1.201.6"
+LIMIT_REACHED = 0xB001
+"""Matching reached response limit, of a repository query (PS3.4 §C.6.4)."""
 
 
 @attrs.define
@@ -44,8 +48,8 @@ class DimseConnection:
     Args: as of `UpperLayer`.
     """
 
-    def __init__(self, role: Role, *, max_pdu_length: int) -> None:
-        self.upper_layer = UpperLayer(role, max_pdu_length=max_pdu_length)
+    def __init__(self, role: Role, *, max_pdu_length: int, strict: bool = False) -> None:
+        self.upper_layer = UpperLayer(role, max_pdu_length=max_pdu_length, strict=strict)
         self.invoked: dict[int, Invoked] = {}
         self.performing: dict[int, Request] = {}
         self._assembler = Assembler()
@@ -67,10 +71,11 @@ class DimseConnection:
         self.upper_layer.associate(request)
         self._request = request
 
-    def accept(self, accept: AssociateAC) -> None:
+    def accept(self, accept: AssociateAC, *, implied_scp: Collection[str] = ()) -> None:
+        """Accept; of the classes in `implied_scp` the requestor is the SCP without saying so."""
         self.upper_layer.accept(accept)
         assert self._request is not None
-        self._negotiated = outcome(self._request, accept, requestor=False)
+        self._negotiated = outcome(self._request, accept, requestor=False, implied_scp=implied_scp)
 
     def reject(self, reject: AssociateRJ) -> None:
         self.upper_layer.reject(reject)
@@ -150,6 +155,7 @@ class DimseConnection:
                     case AssociateAccepted():
                         assert self._request is not None
                         self._negotiated = outcome(self._request, event.accept, requestor=True)
+                        self.upper_layer.warnings.extend(doubts(self._request, event.accept))
                     case _:
                         pass
                 return event
@@ -161,7 +167,7 @@ class DimseConnection:
 
     def _receive_untrusted(self, event: PDataReceived) -> None:
         if not event.pdvs:
-            self.upper_layer.warnings.append("P-DATA-TF without a PDV")
+            self.upper_layer.tolerate(RemoteProtocolError("P-DATA-TF without a PDV"))
         for pdv in event.pdvs:
             received = self._assembler.feed_untrusted(pdv)
             if isinstance(received, MessageReceived):
@@ -193,7 +199,29 @@ class DimseConnection:
                         AbortReason.UNEXPECTED_PDU_PARAMETER,
                     )
                 self.performing[request.message_id] = request
-            case Response() as response if not response.status.is_pending:
-                self.invoked.pop(response.message_id_being_responded_to, None)
+            case Response() as response:
+                self._register_response_untrusted(response)
             case _:
                 pass
+
+    def _register_response_untrusted(self, response: Response) -> None:
+        message_id = response.message_id_being_responded_to
+        operation = self.invoked.get(message_id)
+        if operation is None or not isinstance(response, operation.request.response):
+            self.upper_layer.tolerate(
+                RemoteProtocolError(
+                    f"{response.name} with Message ID {message_id} to no request of ours",
+                    AbortReason.UNEXPECTED_PDU_PARAMETER,
+                )
+            )
+        elif not response.status.is_pending and not self._may_be_repeated(response, operation):
+            del self.invoked[message_id]
+
+    def _may_be_repeated(self, response: Response, operation: Invoked) -> bool:
+        """Whether another final response may follow this one.
+
+        A repository query that reached its limit ends with B001H; some SCPs send 0000H after it.
+        Its Message ID is not used again.
+        """
+        context = self.negotiated.accepted[operation.context_id]
+        return context.abstract_syntax == REPOSITORY_QUERY and response.status == LIMIT_REACHED

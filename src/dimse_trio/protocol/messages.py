@@ -339,10 +339,11 @@ def decode_command_untrusted(data: bytes) -> tuple[Message, bool]:
     for tag, raw in elements.items():
         if tag in layout.decoders:
             name, decode = layout.decoders[tag]
-            values[name] = decode(raw)
+            if (value := decode(raw)) is not None:
+                values[name] = value
         else:
             unknown.append((tag, raw))
     for name, element in layout.required:
-        if values.get(name) is None:
+        if name not in values:
             raise MalformedCommand(f"{message_class.name} without {element.keyword}")
     return message_class(**values, unknown=tuple(unknown)), data_set_type != NO_DATA_SET

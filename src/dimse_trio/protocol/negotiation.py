@@ -26,6 +26,8 @@ from .uids import NATIVE_TRANSFER_SYNTAXES, SOP_CLASSES, uid_name
 MAX_CONTEXTS = 128
 """Context IDs are odd bytes, so an association has at most 128 contexts (PS3.8 §9.3.2.2)."""
 
+MAX_UID_LENGTH = 64
+
 DEFAULT_TRANSFER_SYNTAXES = NATIVE_TRANSFER_SYNTAXES[:2]
 
 
@@ -175,6 +177,7 @@ class Policy:
             supported is None
             and self.unknown_storage
             and proposed.abstract_syntax not in SOP_CLASSES
+            and len(proposed.abstract_syntax) <= MAX_UID_LENGTH
         ):
             supported = proposed.transfer_syntaxes
         first = proposed.transfer_syntaxes[0] if proposed.transfer_syntaxes else ""
@@ -199,18 +202,28 @@ def answer(
 ) -> AssociateAC:
     """The A-ASSOCIATE-AC to a request under a policy; AE titles are echoed.
 
-    Roles are granted where the policy allows them; the asynchronous operations item is answered
-    only if it was proposed (PS3.7 §D.3.3.3).
+    Roles are granted where the policy allows them, once for each accepted SOP class; the
+    asynchronous operations item is answered only if it was proposed (PS3.7 §D.3.3.3).
     """
-    supported = {c.abstract_syntax for c in request.contexts}
     proposed = request.user_information
-    roles = tuple(
-        RoleSelection(
+    results: list[ContextResult] = []
+    seen: set[int] = set()
+    accepted: set[str] = set()
+    for context in request.contexts:
+        result = policy.decide(context)
+        if context.context_id in seen:  # nobody could tell the two apart
+            result = attrs.evolve(result, result=ContextResultReason.NO_REASON)
+        elif result.result == ContextResultReason.ACCEPTANCE:
+            accepted.add(context.abstract_syntax)
+        seen.add(context.context_id)
+        results.append(result)
+    roles = {
+        role.sop_class_uid: RoleSelection(
             role.sop_class_uid, role.scu, role.scp and role.sop_class_uid in policy.role_scu
         )
         for role in proposed.roles
-        if role.sop_class_uid in supported
-    )
+        if role.sop_class_uid in accepted
+    }
     window = None
     if (asked := proposed.asynchronous_operations) is not None:
         window = AsynchronousOperations(
@@ -220,9 +233,9 @@ def answer(
     return AssociateAC(
         called_ae_title=request.called_ae_title,
         calling_ae_title=request.calling_ae_title,
-        results=tuple(policy.decide(context) for context in request.contexts),
+        results=tuple(results),
         user_information=attrs.evolve(
-            user_information, roles=roles, asynchronous_operations=window
+            user_information, roles=tuple(roles.values()), asynchronous_operations=window
         ),
     )
 
@@ -232,11 +245,18 @@ def _narrower(one: int, other: int) -> int:
     return min(one, other) if one and other else one or other
 
 
-def outcome(request: AssociateRQ, accept: AssociateAC, *, requestor: bool) -> Negotiated:
+def outcome(
+    request: AssociateRQ,
+    accept: AssociateAC,
+    *,
+    requestor: bool,
+    implied_scp: Collection[str] = (),
+) -> Negotiated:
     """What request and answer amount to, for the requestor or the acceptor.
 
-    Results for contexts that were not proposed, second results for one context, and transfer
-    syntaxes that were not proposed are not believed.
+    Results for contexts that were not proposed, second results for one context, second contexts of
+    one ID, and transfer syntaxes that were not proposed are not believed. `implied_scp` are classes
+    of which a requestor that proposes no role for them is the SCP as well.
     """
     results: dict[int, ContextResult] = {}
     for result in accept.results:
@@ -246,7 +266,7 @@ def outcome(request: AssociateRQ, accept: AssociateAC, *, requestor: bool) -> Ne
     accepted: dict[int, AcceptedContext] = {}
     refused: list[RefusedContext] = []
     for context in request.contexts:
-        answered = results.get(context.context_id)
+        answered = results.pop(context.context_id, None)
         reason = int(ContextResultReason.NO_REASON) if answered is None else answered.result
         syntax = None if answered is None else answered.transfer_syntax
         if reason == ContextResultReason.ACCEPTANCE and syntax not in context.transfer_syntaxes:
@@ -261,6 +281,7 @@ def outcome(request: AssociateRQ, accept: AssociateAC, *, requestor: bool) -> Ne
         scu, scp = _requestor_roles(
             proposed_roles.get(context.abstract_syntax),
             granted_roles.get(context.abstract_syntax),
+            implied_scp=context.abstract_syntax in implied_scp,
         )
         if not requestor:
             scu, scp = scp, scu
@@ -281,8 +302,25 @@ def outcome(request: AssociateRQ, accept: AssociateAC, *, requestor: bool) -> Ne
     )
 
 
+def doubts(request: AssociateRQ, accept: AssociateAC) -> Iterator[str]:
+    """What in an answer `outcome` does not believe, for the requestor's log."""
+    proposed = {context.context_id: context for context in request.contexts}
+    for result in accept.results:
+        context = proposed.get(result.context_id)
+        if context is None:
+            yield f"a result for presentation context {result.context_id}, which was not proposed"
+        elif (
+            result.result == ContextResultReason.ACCEPTANCE
+            and result.transfer_syntax not in context.transfer_syntaxes
+        ):
+            yield (
+                f"{uid_name(context.abstract_syntax)} was accepted in a transfer syntax that was"
+                f" not proposed ({uid_name(result.transfer_syntax or 'none')}); taken as refused"
+            )
+
+
 def _requestor_roles(
-    proposed: RoleSelection | None, granted: RoleSelection | None
+    proposed: RoleSelection | None, granted: RoleSelection | None, *, implied_scp: bool
 ) -> tuple[bool, bool]:
     """The requestor's roles (SCU, SCP) for one class.
 
@@ -290,7 +328,7 @@ def _requestor_roles(
     does not answer a proposed item at all is taken to agree: C-GET SCPs are known to forget it.
     """
     if proposed is None:
-        return True, False
+        return True, implied_scp
     if granted is None:
         return proposed.scu, proposed.scp
     return proposed.scu and granted.scu, proposed.scp and granted.scp

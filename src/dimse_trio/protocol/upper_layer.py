@@ -55,6 +55,8 @@ MAX_ASSOCIATE_LENGTH = 1 << 20
 identity token need far less; DCMTK draws the line at the same place."""
 MAX_CONTROL_LENGTH = 128
 """Longest A-ASSOCIATE-RJ, A-RELEASE and A-ABORT taken, in bytes: the standard says 4."""
+MAX_WARNINGS = 100
+"""Faults of a peer that are warned of; a flood of them would be one of the log as well."""
 MIN_PDATA_LIMIT = 1 << 20
 """P-DATA-TF up to this many bytes is taken even if we announced less: peers miscount."""
 
@@ -74,15 +76,18 @@ class UpperLayer:
         max_pdu_length: What this side announces as maximum length, in bytes; 0 is no limit, and a
             PDU is then still bounded by 2^31 bytes. P-DATA-TF longer than both this and 1 MiB is
             the peer's protocol error, seen at the header, before anything is allocated.
+        strict: Whether faults of the peer that can be put up with end the association too.
     """
 
-    def __init__(self, role: Role, *, max_pdu_length: int) -> None:
+    def __init__(self, role: Role, *, max_pdu_length: int, strict: bool = False) -> None:
         self.role = role
+        self.strict = strict
         self.state = State.IDLE
         self.artim_running = False
         self.artim_starts = 0
         self.close_transport = False
         self.warnings: deque[str] = deque()
+        self._tolerated = 0
         self._announced = max_pdu_length
         self._pdata_limit = max(max_pdu_length, MIN_PDATA_LIMIT) if max_pdu_length else 1 << 31
         self._warned_long_pdata = False
@@ -133,6 +138,14 @@ class UpperLayer:
     def violated(self, error: RemoteProtocolError) -> None:
         """A layer above found the peer's data invalid: A-P-ABORT (Evt19)."""
         self._process(Event.INVALID_PDU, error=error)
+
+    def tolerate(self, error: RemoteProtocolError) -> None:
+        """A fault of the peer that can be put up with: a warning or, if strict, raised."""
+        if self.strict:
+            raise error
+        self._tolerated += 1
+        if self._tolerated <= MAX_WARNINGS:
+            self.warnings.append(str(error))
 
     def artim_expired(self) -> None:
         """The driver's ARTIM timer ran out (Evt18)."""
@@ -216,8 +229,10 @@ class UpperLayer:
     def _warn_long_pdata(self, length: int) -> None:
         if not self._warned_long_pdata:
             self._warned_long_pdata = True
-            self.warnings.append(
-                f"P-DATA-TF of {length} bytes is longer than the announced {self._announced}"
+            self.tolerate(
+                MalformedPDU(
+                    f"P-DATA-TF of {length} bytes is longer than the announced {self._announced}"
+                )
             )
 
     def _event_of(self, pdu: PDU) -> Event:
@@ -246,6 +261,8 @@ class UpperLayer:
         if Effect.SEND_PDU in effects and pdu is not None:  # a P-DATA request writes its own
             encoded = encode_pdu(pdu)  # before the state moves: what cannot be encoded is no event
         before, self.state = self.state, next_state
+        if next_state is State.IDLE:
+            self._buffer.clear()
         if Effect.SEND_PROVIDER_ABORT in effects and error is None:
             error = RemoteProtocolError(
                 f"{event.name} in {before.value} ({before.name})", AbortReason.UNEXPECTED_PDU
