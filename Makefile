@@ -2,7 +2,7 @@
 # pyproject.toml has changed. PYTHON=... chooses the interpreter, ARGS=... goes to pytest.
 
 SOURCES := $(shell find src -name '*.py')
-PYTHON_FILES := src tests examples docs tools
+PYTHON_FILES := src tests examples docs tools $(wildcard bench fuzz)
 export PYTHON
 
 .PHONY: help demo test interop coverage dcmtk lint format types typing-env docs check clean

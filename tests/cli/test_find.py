@@ -262,7 +262,7 @@ async def test_interrupted_while_its_output_is_not_read(keeper: Keeper) -> None:
             try:
                 while True:
                     count[0] += 1
-                    if count[0] == 2000:
+                    if count[0] == 300:
                         many.set()
                     yield request.identifier
             finally:

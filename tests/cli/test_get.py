@@ -239,3 +239,39 @@ async def test_an_interrupt_cancels_the_retrieve(
             await slow.cancelled.wait()
         ended = await program.ended()
     ended.check(130, "interrupted")
+
+
+async def test_only_the_transfer_syntaxes_that_the_peer_has_are_proposed(
+    keeper: Keeper, files: list[Path], study_uid: str, tmp_path: Path
+) -> None:
+    class Telling(Keeper):
+        async def handle_find(self, request: dimse.FindRequest) -> AsyncIterator[Dataset]:
+            async for match in Keeper.handle_find(self, request):
+                if request.level == "IMAGE":
+                    path = self.files[str(match.SOPInstanceUID)]
+                    syntax = dimse.Instance.from_file(path).transfer_syntax_uid
+                    match.AvailableTransferSyntaxUID = syntax
+                yield match
+
+        async def handle_get(self, request: dimse.GetRequest) -> AsyncIterator[Path]:
+            for context in request.association.negotiated.accepted.values():
+                if context.scu:
+                    accepted.add((context.abstract_syntax, context.transfer_syntax))
+            async for path in Keeper.handle_get(self, request):
+                yield path
+
+    accepted: set[tuple[str, str]] = set()
+    instances = [
+        dimse.Instance.from_file(path) for path in files[1:3]
+    ]  # explicit VR, either endian
+    telling = Telling(tmp_path, {i.sop_instance_uid: i.path for i in instances})
+    async with served(telling) as peer:
+        ended = await run(
+            *("get", *peer, "-k", f"StudyInstanceUID={study_uid}"),
+            *("--output", tmp_path / "got", "--json"),
+        )
+    assert len(ended.check_done().objects) == 2
+    syntaxes = {i.transfer_syntax_uid for i in instances} | {"1.2.840.10008.1.2"}
+    classes = {i.sop_class_uid for i in instances}
+    storage = {pair for pair in accepted if pair[0] in classes}
+    assert storage == {(c, s) for c in classes for s in syntaxes}

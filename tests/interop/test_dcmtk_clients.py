@@ -153,6 +153,13 @@ async def test_store_in_short_and_long_pdus(
     assert shelf.received[0].data_set == sample.data_set
 
 
+async def test_store_what_is_big(dcmtk: Any, big: Sample) -> None:
+    shelf = Shelf()
+    async with dimse.open_server(shelf) as server:
+        await dcmtk.storescu(server.port, big.path)
+    assert shelf.received[0].data_set == big.data_set
+
+
 async def test_many_instances_on_one_association(dcmtk: Any, study: dict[str, Sample]) -> None:
     """`+II` invents a SOP Instance UID for each."""
     shelf = Shelf()

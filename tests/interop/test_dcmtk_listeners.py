@@ -1,4 +1,4 @@
-"""Our requestor, DCMTK's storage SCP, archive and worklist as acceptors."""
+"""Our requestor, DCMTK's storage SCP and archive as acceptors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import pydicom
 import pytest
-from pydicom import Dataset
 
 import dimse_trio as dimse
 
@@ -137,6 +136,16 @@ async def test_store_in_short_and_long_pdus(
             await association.store(sample.path)
         (file,) = peer.files()
     assert data_set_of(file) == sample.data_set
+
+
+async def test_store_what_is_big(dcmtk: Any, big: Sample, tmp_path: Path) -> None:
+    async with dcmtk.storescp(tmp_path) as peer:
+        async with dimse.open_association(
+            peer.host, peer.port, contexts=dimse.contexts_for([big.path])
+        ) as association:
+            await association.store(big.path)
+        (file,) = peer.files()
+        assert data_set_of(file) == big.data_set
 
 
 async def test_associations_in_parallel(
@@ -371,47 +380,3 @@ async def test_move_left_early(dcmtk: Any, crowd: list[Path], tmp_path: Path) ->
         assert responses.result.status == dimse.Status.CANCEL
         assert 0 < len(station.received) < len(crowd)
         await association.echo()
-
-
-# -- wlmscpfs ------------------------------------------------------------------------------------
-
-
-def worklist_item(number: int) -> Dataset:
-    step = Dataset()
-    step.Modality = "MR" if number % 2 else "CT"
-    step.ScheduledStationAETitle = "SCANNER"
-    step.ScheduledProcedureStepStartDate = "20260102"
-    step.ScheduledProcedureStepStartTime = "0900"
-    step.ScheduledPerformingPhysicianName = "Who^Doctor"
-    step.ScheduledProcedureStepDescription = "Head"
-    step.ScheduledProcedureStepID = f"SPS{number}"
-    item = Dataset()
-    item.SpecificCharacterSet = "ISO_IR 100"
-    item.PatientName = f"Müller^No{number}"
-    item.PatientID = f"W{number}"
-    item.PatientBirthDate = "19700101"
-    item.PatientSex = "O"
-    item.AccessionNumber = f"ACC{number}"
-    item.ReferringPhysicianName = "Who^Doctor"
-    item.StudyInstanceUID = f"2.25.99.{number}"
-    item.RequestedProcedureID = f"RP{number}"
-    item.RequestedProcedureDescription = "MR of the head"
-    item.RequestedProcedurePriority = "LOW"
-    item.ScheduledProcedureStepSequence = [step]
-    return item
-
-
-async def test_worklist(dcmtk: Any, tmp_path: Path) -> None:
-    async with (
-        dcmtk.wlmscpfs(tmp_path, map(worklist_item, range(6)), options=["-csk"]) as peer,
-        dimse.open_association(peer.host, peer.port, called_ae_title=peer.ae_title) as association,
-    ):
-        everything = await association.find(dimse.query("WORKLIST"))
-        scheduled = await association.find(
-            dimse.query("WORKLIST", Modality="MR", ScheduledStationAETitle="SCANNER")
-        )
-        await association.echo()
-    assert len(everything) == 6
-    assert {item.PatientID for item in scheduled} == {"W1", "W3", "W5"}
-    assert str(scheduled[0].PatientName).startswith("Müller^No")
-    assert scheduled[0].ScheduledProcedureStepSequence[0].Modality == "MR"

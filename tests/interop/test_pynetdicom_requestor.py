@@ -156,6 +156,39 @@ async def test_find_cancelled(study: dict[str, Sample]) -> None:
     assert echo == 0x0000
 
 
+async def test_get_cancelled(crowd: list[Path]) -> None:
+    """Between two sub-operations; what has been sent is counted."""
+    got: list[str] = []
+
+    def store(event: evt.Event) -> int:
+        got.append(event.request.AffectedSOPInstanceUID)
+        return 0x0000
+
+    def get(association: Association) -> Any:
+        wanted = identifier("STUDY", StudyInstanceUID=STUDY_UID)
+        seen = []
+        for status, _ in association.send_c_get(wanted, GET, msg_id=7):
+            seen.append(status)
+            if len(seen) == 1:
+                association.send_c_cancel(7, query_model=GET)
+        return seen[-1], association.send_c_echo().Status
+
+    ct = dimse.uid_of("CTImageStorage")
+    async with dimse.open_server(Shelf(crowd)) as server:
+        final, echo = await request(
+            server.port,
+            get,
+            [(GET, EXPLICIT), (ct, EXPLICIT), (VERIFICATION, EXPLICIT)],
+            ext_neg=[build_role(ct, scp_role=True)],
+            evt_handlers=[(evt.EVT_C_STORE, store)],
+        )
+    assert final.Status == 0xFE00
+    assert final.NumberOfCompletedSuboperations == len(got)
+    assert final.NumberOfRemainingSuboperations == len(crowd) - len(got)
+    assert 0 < len(got) < len(crowd)
+    assert echo == 0x0000
+
+
 async def test_move_cancelled(study: dict[str, Sample]) -> None:
     def move(association: Association) -> Any:
         wanted = identifier("STUDY", StudyInstanceUID=STUDY_UID)

@@ -144,10 +144,9 @@ class Archive:
             retrieve_ae_title=request.association.called_ae_title,
             implicit_vr=request.context.transfer_syntax == IMPLICIT_VR_LITTLE_ENDIAN,
         )
-        after: int | None = 0
-        while after is not None:
+        while not query.done:
             with _refusals(Status.CANNOT_UNDERSTAND):
-                responses, after = await self._read(query.batch, after)
+                responses = await self._read(query.batch)
             for response in responses:
                 yield response
 
@@ -162,23 +161,20 @@ class Archive:
     async def _instances(self, request: GetRequest | MoveRequest) -> AsyncGenerator[Instance]:
         query = RetrieveQuery(_level(request), request.identifier, self._folder)
         if not query.has_keys:
-            raise StatusError(
-                Status.DATA_SET_MISMATCH, "no unique key: the whole archive is meant?"
-            )
-        after: int | None = 0
-        while after is not None:
+            raise StatusError(Status.DATA_SET_MISMATCH, "no unique key of the level or above")
+        while not query.done:
             with _refusals(Status.CANNOT_UNDERSTAND):
-                instances, after = await self._read(query.batch, after)
+                instances = await self._read(query.batch)
             for instance in instances:
                 yield instance
 
-    async def _read(self, function: Callable[[sa.Connection, int], T], after: int) -> T:
+    async def _read(self, function: Callable[[sa.Connection], T]) -> T:
         """Read the index with a connection of its own, in a worker thread."""
 
         def read() -> T:
             try:
                 with self._index.engine.connect() as connection:
-                    return function(connection, after)
+                    return function(connection)
             except SQLAlchemyError as error:
                 raise archive_error(error) from error
 
@@ -192,7 +188,7 @@ class Archive:
         Raises:
             ArchiveError: The index cannot be read.
         """
-        return await self._read(statistics, 0)
+        return await self._read(statistics)
 
     async def rebuild_index(self, progress: Progress | None = None) -> int:
         """Read every file in the folder again; how many were indexed.

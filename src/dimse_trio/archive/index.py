@@ -128,9 +128,17 @@ class Index:
             driver = self._pooled.driver_connection
             assert isinstance(driver, sqlite3.Connection)
             self._writer = driver
-            return self._prepare(driver)
+            try:
+                return self._prepare(driver)
+            except BaseException:
+                self._pooled.close()
+                raise
         except (sqlite3.Error, SQLAlchemyError) as error:
+            self.engine.dispose()
             raise archive_error(error) from error
+        except ArchiveError:
+            self.engine.dispose()
+            raise
 
     def _prepare(self, db: sqlite3.Connection) -> bool:
         db.execute("PRAGMA journal_mode = WAL")

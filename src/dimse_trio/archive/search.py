@@ -38,8 +38,8 @@ from .index import INSTANCES, PATIENTS, SERIES, STUDIES, TABLES
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-BATCH = 250
-"""Rows read at a time."""
+FIRST_BATCH, LAST_BATCH = 100, 2000
+"""Rows read at a time: few for a quick first response, then more and more."""
 _EXACT_VRS = WILDCARD_VRS - {"PN"}
 _BINARY = {"US": "H", "SS": "h", "UL": "L", "SL": "l"}
 _SPECIFIC_CHARACTER_SET, _LEVEL, _RETRIEVE_AE_TITLE = 0x00080005, 0x00080052, 0x00080054
@@ -113,6 +113,32 @@ def _narrowed(attribute: Attribute, key: Key) -> sa.ColumnElement[bool] | None:
     return None
 
 
+class _Batches:
+    """The rows of a statement, read in batches in the order of their numbers, the first column.
+
+    Attributes:
+        done: Whether there are no more.
+    """
+
+    def __init__(self, row_id: sa.ColumnElement[int], statement: Any) -> None:
+        self.done = False
+        self._after = 0
+        self._size = FIRST_BATCH
+        after = sa.bindparam("after", type_=sa.Integer)
+        size = sa.bindparam("size", type_=sa.Integer)
+        self._statement = statement.where(row_id > after).order_by(row_id).limit(size)
+
+    def rows(self, connection: sa.Connection) -> Sequence[Any]:
+        """The next batch."""
+        values = {"after": self._after, "size": self._size}
+        rows: Sequence[Any] = connection.execute(self._statement, values).all()
+        self.done = len(rows) < self._size
+        if not self.done:
+            self._after = int(rows[-1][0])
+            self._size = min(2 * self._size, LAST_BATCH)
+        return rows
+
+
 @attrs.frozen
 class _Slot:
     """An element of the responses: at a position of the rows, or the same in all of them."""
@@ -123,7 +149,7 @@ class _Slot:
     value: bytes = b""
 
 
-class FindQuery:
+class FindQuery(_Batches):
     """A C-FIND identifier against the index.
 
     Keys of the level and those above it are matched and returned, whether or not the model has
@@ -152,13 +178,13 @@ class FindQuery:
         self._query: CompiledQuery = attrs.evolve(query, keys=tuple(key for _, key in kept))
         self._positions = {key.tag: position for position, (_, key) in enumerate(kept, 1)}
         row_id = TABLES[level].c.id
-        conditions = [_narrowed(attribute, key) for attribute, key in kept]
-        self._statement = (
+        narrowed = [] if options.missing_matches else kept
+        conditions = [_narrowed(attribute, key) for attribute, key in narrowed]
+        super().__init__(
+            row_id,
             sa.select(row_id, *(_column(attribute) for attribute, _ in kept))
             .select_from(_joined(level))
-            .where(row_id > sa.bindparam("after"), *(c for c in conditions if c is not None))
-            .order_by(row_id)
-            .limit(BATCH)
+            .where(*(condition for condition in conditions if condition is not None)),
         )
         self._implicit_vr = implicit_vr
         self._slots = [
@@ -172,19 +198,16 @@ class FindQuery:
                 position = self._positions.get(key.tag)
                 self._slots.append(_Slot(BaseTag(key.tag), vr, position, _bytes("LO", creator)))
 
-    def batch(self, connection: sa.Connection, after: int) -> tuple[list[Dataset], int | None]:
-        """The responses for the next rows, and where to go on; `None` at the end."""
-        rows = connection.execute(self._statement, {"after": after}).all()
-        responses = [
-            self._response(row) for row in rows if self._query.accepts(self._values_of(row))
-        ]
-        return responses, None if len(rows) < BATCH else int(rows[-1][0])
+    def batch(self, connection: sa.Connection) -> list[Dataset]:
+        """The responses for the next rows."""
+        rows = self.rows(connection)
+        return [self._response(row) for row in rows if self._query.accepts(self._values_of(row))]
 
-    def _values_of(self, row: sa.Row[Any]) -> Callable[[int], Sequence[str]]:
+    def _values_of(self, row: Sequence[Any]) -> Callable[[int], Sequence[str]]:
         positions = self._positions
         return lambda tag: str(row[positions[tag]]).split("\\")
 
-    def _response(self, row: sa.Row[Any]) -> Dataset:
+    def _response(self, row: Sequence[Any]) -> Dataset:
         """The identifier of a response, its elements encoded already (PS3.4 §C.4.1.1.3.2)."""
         from pydicom import Dataset
 
@@ -228,7 +251,7 @@ def _bytes(vr: str, text: str) -> bytes:
     return raw + (b"\0" if vr == "UI" else b" ") if len(raw) % 2 else raw
 
 
-class RetrieveQuery:
+class RetrieveQuery(_Batches):
     """The instances that the identifier of a C-GET or C-MOVE names (PS3.4 §C.4.2.2.1).
 
     Each unique key may hold one value or a list of UIDs; those of other levels than the one asked
@@ -240,40 +263,33 @@ class RetrieveQuery:
     """
 
     def __init__(self, level: str, identifier: Dataset, folder: Folder) -> None:
-        self._folder = folder
-        self._statement = (
-            sa.select(
-                INSTANCES.c.id,
-                INSTANCES.c.path,
-                INSTANCES.c.SOPClassUID,
-                INSTANCES.c.SOPInstanceUID,
-                INSTANCES.c.transfer_syntax_uid,
-                INSTANCES.c.data_offset,
-                INSTANCES.c.size,
-            )
-            .select_from(_joined("IMAGE"))
-            .where(INSTANCES.c.id > sa.bindparam("after"))
-            .order_by(INSTANCES.c.id)
-            .limit(BATCH)
-        )
+        statement = sa.select(
+            INSTANCES.c.id,
+            INSTANCES.c.path,
+            INSTANCES.c.SOPClassUID,
+            INSTANCES.c.SOPInstanceUID,
+            INSTANCES.c.transfer_syntax_uid,
+            INSTANCES.c.data_offset,
+            INSTANCES.c.size,
+        ).select_from(_joined("IMAGE"))
         self.has_keys = False
         for name in LEVELS:
             unique = STORED[name][0]
             values = [value for value in values_of(identifier, unique.tag) if value]
             if values:
-                self._statement = self._statement.where(_one_of(_column(unique), values))
+                statement = statement.where(_one_of(_column(unique), values))
                 self.has_keys = self.has_keys or name in above(level)
+        super().__init__(INSTANCES.c.id, statement)
+        self._folder = folder
 
-    def batch(self, connection: sa.Connection, after: int) -> tuple[list[Instance], int | None]:
-        """The next instances, and where to go on; `None` at the end."""
-        rows = connection.execute(self._statement, {"after": after}).all()
-        instances = [
+    def batch(self, connection: sa.Connection) -> list[Instance]:
+        """The next instances."""
+        return [
             Instance(
                 self._folder.absolute(path), sop_class, sop_instance, syntax, offset, size - offset
             )
-            for _, path, sop_class, sop_instance, syntax, offset, size in rows
+            for _, path, sop_class, sop_instance, syntax, offset, size in self.rows(connection)
         ]
-        return instances, None if len(rows) < BATCH else int(rows[-1][0])
 
 
 @attrs.frozen
@@ -287,7 +303,7 @@ class Statistics:
     bytes: int
 
 
-def statistics(connection: sa.Connection, _after: int = 0) -> Statistics:
+def statistics(connection: sa.Connection) -> Statistics:
     """Count what the index has."""
     counts = [sa.select(sa.func.count()).select_from(t).scalar_subquery() for t in TABLES.values()]
     size = sa.select(sa.func.coalesce(sa.func.sum(INSTANCES.c.size), 0)).scalar_subquery()

@@ -27,6 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    from .app import run
+    try:
+        from .app import run
 
-    return run(arguments)
+        return run(arguments)
+    except KeyboardInterrupt:  # before there is anything to stop in good order
+        print("dimse-trio: interrupted", file=sys.stderr)
+        return 130

@@ -83,7 +83,7 @@ def run(arguments: Sequence[str] | None) -> int:
             standalone_mode=False,
         )
         return _finish(int(code or 0))
-    except (KeyboardInterrupt, click.Abort):
+    except click.Abort:  # what click makes of KeyboardInterrupt
         report("interrupted")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:

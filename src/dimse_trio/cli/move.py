@@ -14,7 +14,6 @@ from .errors import EPILOG, ExitCode, report
 from .keys import LEVELS
 from .options import (
     CONTEXT_SETTINGS,
-    PORT,
     Client,
     client_options,
     keys_option,
@@ -60,7 +59,7 @@ _COLUMNS = ("status", "meaning", "completed", "failed", "warning", "remaining", 
 )
 @click.option(
     "--receive-port",
-    type=PORT,
+    type=click.IntRange(1, 65535),
     metavar="PORT",
     default=11112,
     show_default=True,

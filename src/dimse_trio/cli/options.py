@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import ssl
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -17,6 +18,8 @@ from . import log
 from .errors import ExitCode
 from .output import Format
 from .peers import Peer, TLSOptions, find_peer
+
+logger = logging.getLogger("dimse_trio.cli")
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
@@ -66,11 +69,28 @@ class Client:
                 timeouts=self.timeouts,
                 **options,
             ) as association:
+                _log_negotiated(association)
                 yield association
         except dimse.ConnectionFailed as error:
             if self.peer.hint:
                 raise dimse.ConnectionFailed(f"{error}; {self.peer.hint}") from error
             raise
+
+
+def _log_negotiated(association: dimse.Association) -> None:
+    negotiated = association.negotiated
+    logger.info(
+        "association with %s at %s: %d presentation contexts accepted, %d refused",
+        association.called_ae_title,
+        association.peer_address,
+        len(negotiated.accepted),
+        len(negotiated.refused),
+    )
+    for context in negotiated.accepted.values():
+        names = map(dimse.uid_name, (context.abstract_syntax, context.transfer_syntax))
+        logger.debug("%s in %s: accepted", *names)
+    for refused in negotiated.refused:
+        logger.debug("%s", refused)
 
 
 def peer_argument(command: CommandT) -> CommandT:
@@ -208,6 +228,7 @@ def output_options(*, csv: bool = True) -> Callable[[CommandT], CommandT]:
 
 keys_option = click.option(
     "-k",
+    "--key",
     "keys",
     metavar="KEY[=VALUE]",
     multiple=True,
@@ -342,6 +363,8 @@ def listener_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode
         **others: Any,
     ) -> ExitCode:
         log.set_up(verbose, listener=True)
+        if port == 0 and host in ("", "*"):
+            raise click.UsageError("a free port (--port 0) is one of a single --host, not of *")
         listener = Listener(
             host=None if host in ("", "*") else host.strip("[]"),
             port=port,

@@ -1,0 +1,76 @@
+"""Modality worklists: DCMTK's for our requestor, ours for DCMTK's."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from pydicom import Dataset
+
+import dimse_trio as dimse
+
+pytestmark = pytest.mark.interop
+
+
+def worklist_item(number: int) -> Dataset:
+    step = Dataset()
+    step.Modality = "MR" if number % 2 else "CT"
+    step.ScheduledStationAETitle = "SCANNER"
+    step.ScheduledProcedureStepStartDate = "20260102"
+    step.ScheduledProcedureStepStartTime = "0900"
+    step.ScheduledPerformingPhysicianName = "Who^Doctor"
+    step.ScheduledProcedureStepDescription = "Head"
+    step.ScheduledProcedureStepID = f"SPS{number}"
+    item = Dataset()
+    item.SpecificCharacterSet = "ISO_IR 100"
+    item.PatientName = f"Müller^No{number}"
+    item.PatientID = f"W{number}"
+    item.PatientBirthDate = "19700101"
+    item.PatientSex = "O"
+    item.AccessionNumber = f"ACC{number}"
+    item.ReferringPhysicianName = "Who^Doctor"
+    item.StudyInstanceUID = f"2.25.99.{number}"
+    item.RequestedProcedureID = f"RP{number}"
+    item.RequestedProcedureDescription = "MR of the head"
+    item.RequestedProcedurePriority = "LOW"
+    item.ScheduledProcedureStepSequence = [step]
+    return item
+
+
+async def test_worklist(dcmtk: Any, tmp_path: Path) -> None:
+    async with (
+        dcmtk.wlmscpfs(tmp_path, map(worklist_item, range(6)), options=["-csk"]) as peer,
+        dimse.open_association(peer.host, peer.port, called_ae_title=peer.ae_title) as association,
+    ):
+        everything = await association.find(dimse.query("WORKLIST"))
+        scheduled = await association.find(
+            dimse.query("WORKLIST", Modality="MR", ScheduledStationAETitle="SCANNER")
+        )
+        await association.echo()
+    assert len(everything) == 6
+    assert {item.PatientID for item in scheduled} == {"W1", "W3", "W5"}
+    assert str(scheduled[0].PatientName).startswith("Müller^No")
+    assert scheduled[0].ScheduledProcedureStepSequence[0].Modality == "MR"
+
+
+async def test_worklist_of_ours(dcmtk: Any, tmp_path: Path) -> None:
+    class Worklist:
+        async def handle_find(self, request: dimse.FindRequest) -> AsyncIterator[Dataset]:
+            assert request.sop_class_uid == dimse.uid_of("ModalityWorklistInformationModelFind")
+            (step,) = request.identifier.ScheduledProcedureStepSequence
+            for item in map(worklist_item, range(6)):
+                if item.ScheduledProcedureStepSequence[0].Modality == step.Modality:
+                    yield item
+
+    async with dimse.open_server(Worklist()) as server:
+        result = await dcmtk.findscu(
+            server.port,
+            {"ScheduledProcedureStepSequence[0].Modality": "CT", "PatientName": ""},
+            model="-W",
+            folder=tmp_path,
+        )
+    found = [pydicom.dcmread(path, force=True) for path in result.files]
+    assert [str(item.PatientName) for item in found] == ["Müller^No0", "Müller^No2", "Müller^No4"]
