@@ -42,7 +42,7 @@ from .protocol.pdus import AssociateAC, AssociateRJ, AssociateRQ
 from .protocol.state import State
 from .protocol.upper_layer import Role
 from .sources import DataSource
-from .transport import Buffer, Transport, TransportError
+from .transport import Buffer, PeerStalled, Transport, TransportError
 
 logger = logging.getLogger("dimse_trio")
 
@@ -237,7 +237,7 @@ class Link:
             with trio.CancelScope(shield=True), trio.move_on_after(self.timeouts.linger) as scope:
                 async with self._transport.lock:
                     try:
-                        await self._write_pending()
+                        await self._write_pending(timeout=self.timeouts.linger)
                     except AssociationError:
                         return
                     if self.state is State.AWAITING_CLOSE:
@@ -338,19 +338,22 @@ class Link:
             return
         raise self.failure or AssociationClosed("the association is over")
 
-    async def _write_pending(self) -> None:
+    async def _write_pending(self, *, timeout: float | None = None) -> None:
         data = self.core.upper_layer.data_to_send()
         if data:
-            await self._write([data])
+            await self._write([data], timeout=timeout)
 
-    async def _write(self, buffers: list[Buffer]) -> None:
+    async def _write(self, buffers: list[Buffer], *, timeout: float | None = None) -> None:
         try:
-            await self._transport.write(buffers)
+            await self._transport.write(buffers, timeout=timeout)
         except TransportError as error:
             # what the peer said before it went may still be there to be read
             self._lost = True
             self._receive_scope.deadline = trio.current_time() + self.timeouts.linger
-            raise AssociationAborted(f"connection lost: {error}") from error
+            lost = AssociationAborted(f"connection lost: {error}")
+            if isinstance(error, PeerStalled):
+                self.failure = self.failure or lost
+            raise lost from error
 
     # -- the end ---------------------------------------------------------------------------------
 

@@ -35,13 +35,17 @@ class TransportError(Exception):
     """The connection cannot be written to any more; the link makes it AssociationAborted."""
 
 
+class PeerStalled(TransportError):
+    """The peer does not read; the connection has been closed."""
+
+
 class Transport:
     """A stream with PDU-wise writes.
 
     Args:
         stream: Any byte stream; TCP and TLS from this package's openers, or the user's own.
         timeout: Seconds for one write.
-        grace: Seconds for a write once the surrounding cancel scope's deadline has passed.
+        grace: Seconds that a write has left once its task is cancelled.
     """
 
     def __init__(self, stream: trio.abc.Stream, *, timeout: float, grace: float) -> None:
@@ -56,25 +60,52 @@ class Transport:
         """Held while the core advances and the resulting bytes are written, so that they agree."""
         self.peer_address = _peer_address(stream)
 
-    async def write(self, buffers: Sequence[Buffer]) -> None:
+    async def write(self, buffers: Sequence[Buffer], *, timeout: float | None = None) -> None:
         """Write whole PDUs; the caller holds `lock`. Cancellation is not noticed in here.
 
+        Args:
+            buffers: The bytes, in order.
+            timeout: Seconds for this write, where they are not those of the connection.
+
         Raises:
-            TransportError: The connection broke, or the peer does not read. It is closed.
+            TransportError: The connection broke.
+            PeerStalled: It is closed, as the peer does not read.
         """
         try:
             rest = self._write_now(buffers)
-            if not rest:
-                return
-            now = trio.current_time()
-            cut = max(trio.current_effective_deadline(), now) + self._grace
-            with trio.CancelScope(shield=True, deadline=min(now + self._timeout, cut)) as scope:
-                await self._write_rest(rest)
+            if rest and not await self._write_shielded(rest, timeout or self._timeout):
+                await self.aclose()
+                raise PeerStalled("the peer does not read what it is sent")
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise TransportError("the connection is broken") from error
-        if scope.cancelled_caught:
-            await self.aclose()
-            raise TransportError("the peer does not read what it is sent")
+
+    async def _write_shielded(self, buffers: Sequence[Buffer], timeout: float) -> bool:
+        """Write what has to wait, in a task that only time ends; whether it was done in time.
+
+        When the caller is cancelled, `grace` seconds are left. That it was, it learns at its next
+        checkpoint: here it is told whether the bytes are gone.
+        """
+        failure: list[Exception] = []
+        async with trio.open_nursery() as nursery:
+            deadline = trio.current_time() + timeout
+            with_deadline = trio.CancelScope(shield=True, deadline=deadline)
+
+            async def write() -> None:
+                with with_deadline:
+                    try:
+                        await self._write_rest(buffers)
+                    except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                        failure.append(error)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(write)
+            try:
+                await trio.sleep_forever()
+            except trio.Cancelled:
+                with_deadline.deadline = min(deadline, trio.current_time() + self._grace)
+        if failure:
+            raise failure[0]
+        return not with_deadline.cancelled_caught
 
     def _write_now(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
         """Write what the kernel takes without waiting; the rest."""
@@ -135,7 +166,7 @@ class Transport:
 
 
 def _check_open(connection: trio.socket.SocketType) -> None:
-    """Refuse to wait for a closed socket, whose descriptor is -1: trio would do it, and for ever."""
+    """Refuse to wait for a closed socket, whose descriptor is -1: trio would, and for ever."""
     if connection.fileno() < 0:
         raise trio.ClosedResourceError("the connection has been closed")
 
