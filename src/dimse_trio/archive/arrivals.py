@@ -94,6 +94,7 @@ class Arrivals:
             read = [(arrival, record) for arrival in group if (record := self._read(arrival))]
             self._commit(read)
         except Exception as error:  # whatever it is, those who wait must hear of it
+            self.consistent = False
             for arrival in group:
                 arrival.failure = arrival.failure or error
         for arrival in group:
@@ -150,11 +151,11 @@ class Arrivals:
                 else:
                     self._folder.remove(record.path)
             return
-        for record in placed:
-            uid = record.header.sop_instance_uid
-            if old.setdefault(uid, record.path) != record.path:
-                self._folder.remove(old[uid])
-                old[uid] = record.path
+        kept = {record.header.sop_instance_uid: record.path for record in placed}
+        replaced = {path for uid, path in old.items() if uid in kept}
+        replaced.update(record.path for record in placed)
+        for path in replaced.difference(kept.values()):
+            self._folder.remove(path)
 
 
 def _opened(arrival: Arrival) -> BinaryIO:

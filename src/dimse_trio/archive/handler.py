@@ -10,9 +10,9 @@ import logging
 import os
 import shutil
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar, final
+from typing import TYPE_CHECKING, Final, TypeVar, cast, final
 
 import attrs
 import sqlalchemy as sa
@@ -102,13 +102,14 @@ class Archive:
         )
         size = 0
         try:
-            async for chunk in request.chunks():
-                arrival.blocks.append(chunk)
-                size += len(chunk)
-                if size >= BLOCK:
-                    arrival.begun = True
-                    await trio.to_thread.run_sync(write_blocks, arrival.temporary, arrival.blocks)
-                    arrival.blocks, size = [], 0
+            async with aclosing(cast("AsyncGenerator[bytes]", request.chunks())) as chunks:
+                async for chunk in chunks:
+                    arrival.blocks.append(chunk)
+                    size += len(chunk)
+                    if size >= BLOCK:
+                        arrival.begun = True
+                        blocks, arrival.blocks, size = arrival.blocks, [], 0
+                        await trio.to_thread.run_sync(write_blocks, arrival.temporary, blocks)
         except BaseException:
             if arrival.begun:
                 arrival.temporary.unlink(missing_ok=True)

@@ -130,6 +130,8 @@ def _walk(file: BinaryIO, implicit: bool, little: bool) -> dict[int, tuple[bytes
         if position + 12 > size:
             data, position = _more(file, data, position, _BLOCK), 0
             if (size := len(data)) < 8:
+                if any(data):
+                    raise InvalidFile("data set ends inside an element")
                 return found
         if implicit:
             group, element, length = unpack(data, position)

@@ -124,21 +124,18 @@ class Index:
             ArchiveError: It cannot be read or is no index of this version.
         """
         try:
-            self._pooled = self.engine.raw_connection()  # kept, or the pool would have it back
-            driver = self._pooled.driver_connection
-            assert isinstance(driver, sqlite3.Connection)
-            self._writer = driver
-            try:
-                return self._prepare(driver)
-            except BaseException:
-                self._pooled.close()
-                raise
+            with contextlib.ExitStack() as undo:
+                undo.callback(self.engine.dispose)
+                self._pooled = self.engine.raw_connection()  # kept, or the pool would have it back
+                undo.callback(self._pooled.close)
+                driver = self._pooled.driver_connection
+                assert isinstance(driver, sqlite3.Connection)
+                self._writer = driver
+                closed = self._prepare(driver)
+                undo.pop_all()
+                return closed
         except (sqlite3.Error, SQLAlchemyError) as error:
-            self.engine.dispose()
             raise archive_error(error) from error
-        except ArchiveError:
-            self.engine.dispose()
-            raise
 
     def _prepare(self, db: sqlite3.Connection) -> bool:
         db.execute("PRAGMA journal_mode = WAL")

@@ -128,7 +128,7 @@ def _is_superseded(folder: Folder, record: Record, known: IndexedFile | None) ->
     return (
         known is not None
         and known.path != record.path
-        and known.modified_ns > record.modified_ns
+        and known.modified_ns >= record.modified_ns
         and folder.absolute(known.path).exists()
     )
 

@@ -1,0 +1,183 @@
+"""The indexed attributes, read from the heads of data sets."""
+
+from __future__ import annotations
+
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset, dcmread
+from pydicom.dataset import Dataset as Item
+
+import dimse_trio as dimse
+from dimse_trio import datasets
+from dimse_trio.archive import header as header_module
+from dimse_trio.archive.attributes import LEVELS, STORED
+from dimse_trio.archive.header import Header, MissingAttribute, read_header
+from dimse_trio.matching import values_of
+from dimse_trio.protocol.uids import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    NATIVE_TRANSFER_SYNTAXES,
+)
+
+from .instances import TEST_FILES, instance
+
+
+def value(header: Header, keyword: str) -> str:
+    (found,) = (
+        header.values[level][position]
+        for level in LEVELS
+        for position, attribute in enumerate(STORED[level])
+        if attribute.keyword == keyword
+    )
+    return found
+
+
+def read(data_set: Dataset, syntax: str = EXPLICIT_VR_LITTLE_ENDIAN) -> Header:
+    return read_header(BytesIO(datasets.encode(data_set, syntax)), syntax)
+
+
+def dicom_files() -> list[Path]:
+    files: list[Path] = []
+    for path in sorted(TEST_FILES.rglob("*")):
+        try:
+            dimse.Instance.from_file(path)
+        except (OSError, dimse.InvalidFile):
+            continue
+        files.append(path)
+    return files
+
+
+@pytest.mark.parametrize("path", dicom_files(), ids=lambda path: path.name)
+def test_it_reads_what_pydicom_reads(path: Path) -> None:
+    found = dimse.Instance.from_file(path)
+    with path.open("rb") as file:
+        file.seek(found.offset)
+        try:
+            header = read_header(file, found.transfer_syntax_uid)
+        except MissingAttribute:
+            data_set = dcmread(path, stop_before_pixels=True)
+            assert not all(
+                data_set.get(keyword) for keyword in ("StudyInstanceUID", "SeriesInstanceUID")
+            )
+            return
+    data_set = dcmread(path, stop_before_pixels=True)
+    for level in LEVELS:
+        for attribute, text in zip(STORED[level], header.values[level], strict=True):
+            # pydicom drops the delimiters of empty component groups
+            plain = text.rstrip("=") if attribute.vr == "PN" else text
+            assert plain == "\\".join(values_of(data_set, attribute.tag)), attribute.keyword
+
+
+@pytest.mark.parametrize("syntax", NATIVE_TRANSFER_SYNTAXES)
+def test_every_native_transfer_syntax(syntax: str) -> None:
+    item = Item()
+    item.RequestedProcedureID = "x" * 20_000
+    item.ScheduledProtocolCodeSequence = [Item(), Item()]
+    data_set = instance(
+        Rows=512,
+        ImageType=["ORIGINAL", "PRIMARY"],
+        PatientName="Müller^Ute",
+        SpecificCharacterSet="ISO_IR 192",
+        RequestAttributesSequence=[item, item],
+        ContentLabel="LABEL",
+    )
+    for undefined in (False, True):
+        data_set["RequestAttributesSequence"].is_undefined_length = undefined
+        item.is_undefined_length_sequence_item = undefined
+        header = read(data_set, syntax)
+        assert value(header, "Rows") == "512"
+        assert value(header, "ImageType") == "ORIGINAL\\PRIMARY"
+        assert value(header, "PatientName") == "Müller^Ute"
+        assert value(header, "ContentLabel") == "LABEL"  # behind the sequences
+        assert value(header, "StudyID") == ""
+        assert header.sop_instance_uid == "1.2.1.1.1"
+        assert header.unique_key("PATIENT") == "P1"
+
+
+@pytest.mark.parametrize(
+    "keyword", ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"]
+)
+def test_an_instance_has_uids(keyword: str) -> None:
+    for data_set in (instance(**{keyword: None}), instance(**{keyword: ""})):
+        with pytest.raises(MissingAttribute, match=keyword):
+            read(data_set)
+
+
+def test_elements_in_the_wrong_order_are_left_to_pydicom() -> None:
+    head = Dataset()
+    head.BurnedInAnnotation = "NO"
+    late = Dataset()
+    late.TextValue = "behind everything that is wanted"
+    syntax = IMPLICIT_VR_LITTLE_ENDIAN
+    data = b"".join(datasets.encode(part, syntax) for part in (head, instance()))
+    assert read_header(BytesIO(data), syntax).unique_key("STUDY") == "1.2.1"
+
+
+def test_values_are_without_padding() -> None:
+    data_set = instance(StudyDescription=" a ", PatientComments=" b ", OtherPatientIDs=["1 ", " 2"])
+    header = read(data_set)
+    assert value(header, "StudyDescription") == "a"
+    assert value(header, "PatientComments") == " b"
+    assert value(header, "OtherPatientIDs") == "1\\2"
+
+
+def test_an_unknown_character_set_is_no_obstacle() -> None:
+    data = datasets.encode(instance(), EXPLICIT_VR_LITTLE_ENDIAN)
+    data = b"\x08\x00\x05\x00CS\x06\x00FANTAS" + data.replace(b"Doe", b"D\xf6e")
+    header = read_header(BytesIO(data), EXPLICIT_VR_LITTLE_ENDIAN)
+    assert value(header, "PatientName").endswith("e^John")
+
+
+def test_an_overlong_value_is_not_indexed() -> None:
+    header = read(
+        instance(PatientComments="x" * (header_module.MAX_VALUE_LENGTH + 2)), "1.2.840.10008.1.2"
+    )
+    assert value(header, "PatientComments") == ""
+
+
+@pytest.mark.parametrize("syntax", NATIVE_TRANSFER_SYNTAXES)
+@pytest.mark.parametrize("garbage", [b"", b"garbage!" * 100, b"\xff" * 1000, bytes(1000)])
+def test_garbage_is_no_instance(garbage: bytes, syntax: str) -> None:
+    with pytest.raises(dimse.InvalidFile):
+        read_header(BytesIO(garbage), syntax)
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN])
+def test_a_data_set_that_is_cut_off(syntax: str) -> None:
+    data = datasets.encode(instance(), syntax)
+    for length in range(data.index(b"Doe") + 3):
+        with pytest.raises(dimse.InvalidFile):
+            read_header(BytesIO(data[:length]), syntax)
+
+
+def test_a_bomb_is_not_inflated() -> None:
+    packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    data_set = instance()
+    head = datasets.encode(data_set, EXPLICIT_VR_LITTLE_ENDIAN)
+    body = packer.compress(head + b"\xe0\x7f\x10\x00OB\0\0\0\0\0\x40")
+    zeros = bytes(1 << 20)
+    body += b"".join(packer.compress(zeros) for _ in range(256)) + packer.flush()
+    header = read_header(BytesIO(body), DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)
+    assert header.unique_key("STUDY") == "1.2.1"
+
+
+def test_a_head_without_end_is_given_up() -> None:
+    element = b"\x09\x00\x10\x10LO\x00\x00"
+    endless = element * (header_module.MAX_ELEMENTS + 10)
+    with pytest.raises(dimse.InvalidFile, match="elements"):
+        read_header(BytesIO(endless), EXPLICIT_VR_LITTLE_ENDIAN)
+
+
+def test_no_depth_of_nesting_matters() -> None:
+    depth = 5000
+    opening = b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
+    closing = b"\xfe\xff\x0d\xe0\0\0\0\0\xfe\xff\xdd\xe0\0\0\0\0"
+    data = opening * depth + closing * depth
+    data += datasets.encode(instance(), EXPLICIT_VR_LITTLE_ENDIAN)
+    header = read_header(BytesIO(data), EXPLICIT_VR_LITTLE_ENDIAN)
+    assert header.unique_key("STUDY") == "1.2.1"
