@@ -312,7 +312,7 @@ class Association:
             service.cancel_scope.cancel()
         if failure is not None:
             raise _bare(failure, in_body)
-        if self._raise_end and exchange.end is not None:
+        if self._raise_end and exchange.end is not None and not exchange.told:
             raise exchange.end
 
 

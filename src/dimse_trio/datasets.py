@@ -11,7 +11,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from .errors import DimseError
-from .part10 import Instance
+from .part10 import Instance, without_meta
 from .protocol.uids import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
@@ -75,6 +75,7 @@ def decode(
         except zlib.error as error:
             if not data.startswith(_GROUP_0008_LITTLE):  # sent as it was, which is easily seen
                 raise DataSetError(f"the deflated data set is damaged: {error}") from error
+    data = without_meta(data)
     little_endian = transfer_syntax_uid != EXPLICIT_VR_BIG_ENDIAN
     if data.startswith(_GROUP_0008_BIG if little_endian else _GROUP_0008_LITTLE):
         little_endian = not little_endian

@@ -65,9 +65,10 @@ class Exchange:
         self.over = trio.Event()
         """Set when the association has ended, in whatever way; `end` then says how."""
         self.end: AssociationError | None = None
+        self.told = False
+        """Whether an operation has raised `end`."""
         self.on_end: Callable[[bool], None] = lambda _: None
-        """Called when it ends and there is no operation that could tell the user of it; the
-        argument says whether the user has to be told."""
+        """Called when it ends and no operation tells the user; says whether one should have."""
         self._association = association
         self._environment = environment
         self._limits = limits
@@ -109,8 +110,12 @@ class Exchange:
         context: AcceptedContext,
         make: Callable[[int], Request],
         source: DataSource | None = None,
+        begun: Callable[[Invocation], None] = lambda _: None,
     ) -> Invocation:
-        """Await a place in the window and send a request; cancelled in here, nothing is due."""
+        """Await a place in the window and send a request; cancelled in here, nothing is due.
+
+        `begun` is called before anything is sent, as the peer may answer before this returns.
+        """
         await self._invocations.take_place(self._before_waiting)
         try:
             self.check_open()
@@ -120,12 +125,15 @@ class Exchange:
             raise
         invocation = Invocation(request, context, self._limits.memory_per_message)
         self._invocations.add(invocation)
+        begun(invocation)
         self._set_deadline()
         try:
             await self.send(context.context_id, request, source)
         except BaseException:
             self._invocations.remove(request.message_id)
             raise
+        invocation.last_activity = trio.current_time()
+        self._set_deadline()
         return invocation
 
     def _before_waiting(self) -> None:
@@ -178,13 +186,13 @@ class Exchange:
 
     def check_open(self) -> None:
         """Raise if nothing can be asked for any more."""
-        if self.end is not None:
-            raise self.end
-        if not self.link.established:
-            raise self.link.failure or AssociationClosed("the association is over")
+        if self.end is not None or not self.link.established:
+            self.told = True
+            raise self.end or self.link.failure or AssociationClosed("the association is over")
 
     async def abort(self, why: AssociationError | None = None) -> None:
         """A-ABORT, source service-user; bounded, and nothing if the association is over."""
+        self._releasing = self._releasing or why is None  # the user's wish is no surprise to them
         await self.link.abort(why or AssociationAborted("this side aborted the association"))
 
     def retrieving(self, operation: GetOperation, active: bool) -> None:
@@ -197,7 +205,7 @@ class Exchange:
     @property
     def storing_operation(self) -> GetOperation | None:
         """The C-GET whose sub-operations are arriving."""
-        return self._retrieving[-1] if self._retrieving else None
+        return next((get for get in reversed(self._retrieving) if get.begun), None)
 
     # -- the receive task ------------------------------------------------------------------------
 
@@ -245,7 +253,8 @@ class Exchange:
                     case _:
                         pass
         finally:
-            self._finish(end or link.failure or AssociationClosed("the association is over"))
+            end = end or link.failure or AssociationClosed("the association is over")
+            self._finish(end, unexpected=link.failure is not None and not self._releasing)
 
     def _was_left(self, event: Aborted | ProviderAborted) -> bool:
         """Whether a requestor left without A-RELEASE, as many do, when all had been answered."""
@@ -348,9 +357,8 @@ class Exchange:
         If the reader takes nothing for `Limits.stall` seconds, the rest goes to a temporary file:
         an abort or C-CANCEL behind it must be seen.
         """
-        while inbox.full and self._alone:
-            if not await inbox.wait_moved(self._limits.stall):
-                return
+        while inbox.full and self._alone and await inbox.wait_moved(self._limits.stall):
+            pass
 
     @property
     def _alone(self) -> bool:
@@ -426,19 +434,18 @@ class Exchange:
             return
         self.end = error
         self.over.set()
-        told = self._invocations.fail(error)
+        self.told = self._invocations.fail(error) or self.told
         for performance in self._performances.values():
             performance.abandon(error)
         self._stir()
-        if not told:
+        if not self.told:
             self.on_end(unexpected)
 
     async def close(self, *, release: bool) -> None:
         """Release, or abort what cannot be released; then wait for the peer to close."""
-        timeouts = self.link.timeouts
         try:
             if release and not self.over.is_set():
-                with trio.move_on_after(timeouts.release):
+                with trio.move_on_after(self.link.timeouts.release):
                     await self._await_performances()
                     self._releasing = True
                     await self.link.release()

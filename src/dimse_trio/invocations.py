@@ -8,6 +8,7 @@ nobody waits for that any more: the peer's own count goes by it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
 import trio
 
@@ -27,7 +28,8 @@ class Invocation:
         self.final: Response | None = None
         self.final_data: bytes | None = None
         self.done = trio.Event()
-        self.last_activity = trio.current_time()
+        self.last_activity = inf
+        """When the peer last said something of it, or it was sent; until then nothing is due."""
         self._failure: BaseException | None = None
 
     def deliver(self, response: Response, data: bytes | None) -> None:
@@ -110,7 +112,7 @@ class Invocations:
         """Nobody can be called silent until now."""
         now = trio.current_time()
         for invocation in self._table.values():
-            invocation.last_activity = now
+            invocation.last_activity = max(invocation.last_activity, now)
 
     @property
     def most_silent(self) -> Invocation | None:

@@ -106,10 +106,22 @@ class Operation(Generic[ItemT, ResultT]):
             )
         set_character_set(self._identifier)
         identifier = datasets.encode(self._identifier, self._context.transfer_syntax)
-        self._invocation = await self._exchange.invoke(
-            self._context, self._make, BytesSource(identifier)
-        )
+        try:
+            await self._exchange.invoke(
+                self._context, self._make, BytesSource(identifier), self._begin
+            )
+        except BaseException:
+            self._invocation = None
+            raise
         return self
+
+    def _begin(self, invocation: Invocation) -> None:
+        self._invocation = invocation
+
+    @property
+    def begun(self) -> bool:
+        """Whether it has, or is just about to be, requested."""
+        return self._invocation is not None
 
     async def __aexit__(
         self,

@@ -158,6 +158,18 @@ def _read_elements(
         elements[tag] = raw
 
 
+def without_meta(data: bytes) -> bytes:
+    """A data set without the File Meta Information that some peers send in front of it."""
+    if not (data.startswith(b"\x02\0") and data[4:6].isalpha()):  # Explicit VR, as in a file
+        return data
+    file = BytesIO(data)
+    try:
+        _read_elements(file, _META)
+    except _NotElements:
+        return data
+    return data[file.tell() :]
+
+
 def _element(number: int, vr: bytes, raw: bytes) -> bytes:
     if len(raw) % 2:
         raw += b" " if vr in (b"SH", b"AE") else b"\0"

@@ -196,7 +196,7 @@ class Performance:
                     return Status.CANNOT_UNDERSTAND, "data set cannot be read"
                 case DataSetError():
                     return Status.DATA_SET_MISMATCH, "identifier cannot be read"
-                case AssociationError() if self._abandoned:
+                case AssociationError() if self._abandoned or not self.association.is_open:
                     return Status.CANCEL, None
                 case _:
                     pass

@@ -27,7 +27,7 @@ from .client import (
 )
 from .config import Limits, Timeouts
 from .contexts import acceptance_policy
-from .errors import AssociationAborted, AssociationError, Reject, RejectReason, RejectResult, leaves
+from .errors import AssociationClosed, AssociationError, Reject, RejectReason, RejectResult, leaves
 from .handlers import method_of, services_of
 from .link import Link, closing
 from .performance import Environment, OpenSubAssociation
@@ -208,7 +208,7 @@ class Acceptor:
                 association = Association(link, environment=environment, limits=settings.limits)
                 async with association.run():
                     await association.wait_over()
-                if isinstance(association.end, AssociationAborted):
+                if not isinstance(association.end, AssociationClosed):
                     logger.info("%r: ended without release: %s", association, association.end)
             finally:
                 self._open -= 1

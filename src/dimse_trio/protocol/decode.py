@@ -34,7 +34,6 @@ from .pdus import (
     UserInformation,
 )
 
-
 MAX_ITEMS = 1 << 14
 """Most items, sub-items included, or PDVs taken in one PDU: 128 contexts with every transfer syntax
 have half as many. A peer's items cost far more than their bytes, in time and memory."""
