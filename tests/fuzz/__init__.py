@@ -1,0 +1,1 @@
+"""Hostile and erratic peers: random walks over core and server, and what they found."""
