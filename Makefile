@@ -78,6 +78,7 @@ types: .venv-types/.stamp
 	.venv-types/bin/python tests/typing/check.py
 
 typing-env: .venv-typing/.stamp
+	.venv-typing/bin/python -c "import dimse_trio, trio_typing"
 	.venv-typing/bin/python -m pytest tests/test_structure.py tests/test_examples.py $(ARGS)
 
 docs: .venv-docs/.stamp

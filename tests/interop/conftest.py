@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from pydicom.uid import UID
 
 from .samples import STUDY_UID, Sample
 
@@ -20,13 +21,13 @@ def crowd(tmp_path_factory: pytest.TempPathFactory, study: dict[str, Sample]) ->
     data_set = pydicom.dcmread(study["ExplicitVRLittleEndian"].path)
     data_set.Rows = data_set.Columns = 8
     data_set.PixelData = bytes(128)
-    files = []
-    for number in range(1, CROWD + 1):
-        data_set.SOPInstanceUID = f"{STUDY_UID}.1.{1000 + number}"
-        data_set.file_meta.MediaStorageSOPInstanceUID = data_set.SOPInstanceUID
-        data_set.InstanceNumber = number
-        files.append(folder / f"{number:04d}.dcm")
-        data_set.save_as(files[-1])
+    uids = [f"{STUDY_UID}.1.{number}" for number in range(1001, 1001 + CROWD)]
+    data_set.SOPInstanceUID = data_set.file_meta.MediaStorageSOPInstanceUID = UID(uids[0])
+    data_set.save_as(folder / "first.dcm")
+    first = (folder / "first.dcm").read_bytes()
+    files = [folder / f"{uid}.dcm" for uid in uids]
+    for file, uid in zip(files, uids, strict=True):
+        file.write_bytes(first.replace(uids[0].encode(), uid.encode()))
     return files
 
 

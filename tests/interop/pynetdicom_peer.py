@@ -48,6 +48,27 @@ SERVICES = (
 )
 
 
+_serve_request = Association._serve_request
+
+
+def _serve_request_or_give_back(association: Association, message: Any, context_id: int) -> None:
+    """Give a response that pynetdicom's reactor took by mistake back to whoever waits for it.
+
+    A send_c_* waits until the reactor thread says that it pauses, but that has not paused yet when
+    it says so: a quick response ends up there and is dropped (pynetdicom#875). Ours are quick.
+    """
+    if message.is_valid_request:
+        _serve_request(association, message, context_id)
+        return
+    queue = association.dimse.msg_queue
+    with queue.mutex:
+        queue.queue.appendleft((context_id, message))
+        queue.not_empty.notify()
+
+
+Association._serve_request = _serve_request_or_give_back  # type: ignore[method-assign]
+
+
 @attrs.define
 class Archive:
     """pynetdicom's counterpart of `Shelf`, on a port of this machine.

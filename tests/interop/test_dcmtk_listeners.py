@@ -10,6 +10,7 @@ import pytest
 
 import dimse_trio as dimse
 
+from .gate import GatedStream
 from .samples import PATIENT_ID, SAMPLES, STUDY_UID, Sample, data_set_of
 from .shelf import Shelf
 
@@ -335,18 +336,24 @@ async def test_get_instances_one_by_one(
 # -- cancelling dcmqrscp -------------------------------------------------------------------------
 
 
-async def test_find_left_early(dcmtk: Any, crowd: list[Path], tmp_path: Path) -> None:
-    async with (
-        dcmtk.dcmqrscp(tmp_path, *crowd) as peer,
-        dimse.open_association(peer.host, peer.port, called_ae_title=peer.ae_title) as association,
-    ):
-        async with association.find(dimse.query("IMAGE", StudyInstanceUID=STUDY_UID)) as matches:
-            async for _ in matches:
-                break
-        assert matches.final is not None
-        assert matches.final.status == dimse.Status.CANCEL
-        await association.echo()
-        assert len(await association.find_studies()) == 1
+async def test_find_left_early(
+    dcmtk: Any, crowd: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While dcmqrscp cannot go on, as its responses are not taken."""
+    monkeypatch.setenv("TCP_BUFFER_LENGTH", "4")  # KiB
+    async with dcmtk.dcmqrscp(tmp_path, *crowd) as peer:
+        stream = await GatedStream.connect(peer.host, peer.port)
+        async with dimse.associate_over(stream, called_ae_title=peer.ae_title) as association:
+            stream.allowance = 4000
+            async with association.find(
+                dimse.query("IMAGE", StudyInstanceUID=STUDY_UID)
+            ) as matches:
+                async for _ in matches:
+                    break
+            assert matches.final is not None
+            assert matches.final.status == dimse.Status.CANCEL
+            await association.echo()
+            assert len(await association.find_studies()) == 1
 
 
 async def test_get_left_early(dcmtk: Any, crowd: list[Path], tmp_path: Path) -> None:
