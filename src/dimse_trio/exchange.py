@@ -23,12 +23,12 @@ from .errors import (
     LocalProtocolError,
     StatusError,
 )
-from .incoming import Inbox, IncomingDataSet
+from .incoming import Inbox, IncomingDataSet, gathering
 from .invocations import Invocation, Invocations
 from .link import Link, Silence
 from .operations import GetOperation
 from .performance import Environment, Performance
-from .protocol.errors import AbortReason, RemoteProtocolError
+from .protocol.errors import RemoteProtocolError
 from .protocol.events import (
     Aborted,
     DataSetFragment,
@@ -314,27 +314,14 @@ class Exchange:
 
     def _gather(self, then: Callable[[bytes], None]) -> None:
         """Collect the data set that follows, up to the limit, and go on with it."""
-        gathered = bytearray()
-
-        def sink(data: bytes | memoryview, is_last: bool) -> None:
-            if len(gathered) + len(data) > self._limits.identifier:
-                self.link.core.upper_layer.violated(
-                    RemoteProtocolError(
-                        f"an identifier of more than {self._limits.identifier} bytes",
-                        AbortReason.NOT_SPECIFIED,
-                    )
-                )
-                self._sink = None
-                return
-            gathered.extend(data)
-            if is_last:
-                then(bytes(gathered))
-
-        self._sink = sink
+        self._sink = gathering(self._limits.identifier, then)
 
     async def _on_fragment(self, data: bytes | memoryview, is_last: bool) -> None:
         if self._sink is not None:
-            self._sink(data, is_last)
+            try:
+                self._sink(data, is_last)
+            except RemoteProtocolError as error:
+                self.link.core.upper_layer.violated(error)
         if self._filling is not None:
             await self._hold_back(self._filling)
         if is_last:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import IO
 
 import trio
 
 from .errors import DataSetTooLarge, DimseError
+from .protocol.errors import AbortReason, RemoteProtocolError
 
 ENTRY_COST = 64
 """Bytes that a byte string takes beside its content: a peer may send its data set in ones."""
@@ -205,3 +206,24 @@ class IncomingDataSet:
     async def read(self) -> bytes:
         """All of it, in memory."""
         return b"".join([chunk async for chunk in self.chunks()])
+
+
+def gathering(
+    limit: int, then: Callable[[bytes], None]
+) -> Callable[[bytes | memoryview, bool], None]:
+    """What takes the fragments of a short data set and, when it is whole, goes on with it.
+
+    It raises `RemoteProtocolError` when there are more than `limit` bytes.
+    """
+    gathered = bytearray()
+
+    def take(data: bytes | memoryview, is_last: bool) -> None:
+        if len(gathered) + len(data) > limit:
+            raise RemoteProtocolError(
+                f"an identifier of more than {limit} bytes", AbortReason.NOT_SPECIFIED
+            )
+        gathered.extend(data)
+        if is_last:
+            then(bytes(gathered))
+
+    return take
