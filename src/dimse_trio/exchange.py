@@ -321,6 +321,7 @@ class Exchange:
             try:
                 self._sink(data, is_last)
             except RemoteProtocolError as error:
+                self._sink = None
                 self.link.core.upper_layer.violated(error)
         if self._filling is not None:
             await self._hold_back(self._filling)
