@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import IO
 
 import trio
@@ -191,17 +191,20 @@ class IncomingDataSet:
         """Wait until the last fragment has arrived, read or not."""
         await self._complete.wait()
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    def chunks(self) -> Chunks:
         """The bytes as they come.
 
-        Raises:
+        Iterating raises:
             DimseError: They have been read before, are too many, or the association is gone.
         """
+        return Chunks(self)
+
+    def take(self) -> Inbox:
+        """What a reader reads from; there can be one."""
         if self._taken:
             raise DimseError("this data set has been read already: it is streamed, not kept")
         self._taken = True
-        while (chunk := await self.inbox.get()) is not None:
-            yield chunk
+        return self.inbox
 
     async def read(self) -> bytes:
         """All of it, in memory."""
@@ -227,3 +230,25 @@ def gathering(
             then(bytes(gathered))
 
     return take
+
+
+class Chunks:
+    """The bytes of a data set as they come. No generator, so it may be left where one likes."""
+
+    def __init__(self, data_set: IncomingDataSet) -> None:
+        self._data_set = data_set
+        self._inbox: Inbox | None = None
+
+    def __aiter__(self) -> Chunks:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._inbox is None:
+            self._inbox = self._data_set.take()
+        chunk = await self._inbox.get()
+        if chunk is None:
+            raise StopAsyncIteration
+        return chunk
+
+    async def aclose(self) -> None:
+        """Nothing; for users who close what they iterate over."""
