@@ -56,13 +56,14 @@ def default_contexts() -> list[PresentationContext]:
     """What `open_association` proposes if it is not told otherwise.
 
     Verification, the Patient and Study Root models, the modality worklist, and the common storage
-    classes with both roles, so that C-STORE and C-GET work; all native transfer syntaxes.
+    classes with both roles, so that C-STORE and C-GET work; Explicit and Implicit VR Little Endian.
+    Not all native transfer syntaxes: of those in one context some peers choose Deflated.
     """
     services = [
         PresentationContext(uid) for uid in (VERIFICATION, *QUERY_RETRIEVE, MODALITY_WORKLIST_FIND)
     ]
     storage = [
-        PresentationContext(uid, NATIVE_TRANSFER_SYNTAXES, scp=True) for uid in COMMON_STORAGE
+        PresentationContext(uid, DEFAULT_TRANSFER_SYNTAXES, scp=True) for uid in COMMON_STORAGE
     ]
     return services + storage
 

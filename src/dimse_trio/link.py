@@ -352,7 +352,8 @@ class Link:
             self._receive_scope.deadline = trio.current_time() + self.timeouts.linger
             lost = AssociationAborted(f"connection lost: {error}")
             if isinstance(error, PeerStalled):
-                self.failure = self.failure or lost
+                self.failure = self.failure or lost  # before the receive task sees the end
+                await self._transport.aclose()
             raise lost from error
 
     # -- the end ---------------------------------------------------------------------------------

@@ -69,12 +69,11 @@ class Transport:
 
         Raises:
             TransportError: The connection broke.
-            PeerStalled: It is closed, as the peer does not read.
+            PeerStalled: The peer does not read; close the connection.
         """
         try:
             rest = self._write_now(buffers)
             if rest and not await self._write_shielded(rest, timeout or self._timeout):
-                await self.aclose()
                 raise PeerStalled("the peer does not read what it is sent")
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise TransportError("the connection is broken") from error

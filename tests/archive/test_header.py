@@ -155,13 +155,41 @@ def test_a_data_set_that_is_cut_off(syntax: str) -> None:
             read_header(BytesIO(data[:length]), syntax)
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"\x08\x00\x05\x00CS",
+        b"\x08\x00\x40\x11SQ\0\0",
+        b"\x08\x00\x40\x11SQ\0\0\xff\xff",
+        b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff",
+        b"\x08\x00\x40\x11UN\0\0\xff\xff\xff\xffnothing",
+        b"\x10\x00\x10\x00PN\x10\x00Doe",
+        b"\x10\x00\x10\x00??\x10\x00Doe",
+    ],
+)
+def test_an_end_that_is_none(rest: bytes) -> None:
+    with pytest.raises(dimse.InvalidFile):
+        read_header(BytesIO(rest), EXPLICIT_VR_LITTLE_ENDIAN)
+
+
+def test_text_that_no_database_takes() -> None:
+    data = datasets.encode(instance(PatientComments="abcdef"), EXPLICIT_VR_LITTLE_ENDIAN)
+    header = read_header(
+        BytesIO(data.replace(b"abcdef", b"a\0\xed\xa0\x80f")), EXPLICIT_VR_LITTLE_ENDIAN
+    )
+    text = value(header, "PatientComments")
+    assert "\0" not in text
+    assert text.startswith("a")
+    text.encode()
+
+
 def test_a_bomb_is_not_inflated() -> None:
     packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
     data_set = instance()
     head = datasets.encode(data_set, EXPLICIT_VR_LITTLE_ENDIAN)
     body = packer.compress(head + b"\xe0\x7f\x10\x00OB\0\0\0\0\0\x40")
     zeros = bytes(1 << 20)
-    body += b"".join(packer.compress(zeros) for _ in range(256)) + packer.flush()
+    body += b"".join(packer.compress(zeros) for _ in range(48)) + packer.flush()
     header = read_header(BytesIO(body), DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN)
     assert header.unique_key("STUDY") == "1.2.1"
 

@@ -13,6 +13,7 @@ import trio
 
 import dimse_trio as dimse
 from dimse_trio.archive import Archive, ArchiveError, Statistics, open_archive, upkeep
+from dimse_trio.archive.folder import Folder
 
 from .instances import content, find, found, instance, retrieved, store, visible_files, write
 
@@ -147,14 +148,17 @@ async def test_of_two_files_the_later_counts(tmp_path: Path) -> None:
         assert await found(archive, "IMAGE", "StudyInstanceUID", **keys) == ["1.2"]
 
 
-async def test_cancelled_it_is_done_the_next_time(tmp_path: Path) -> None:
+async def test_cancelled_it_is_done_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "_BATCH", 2)
     await filled(tmp_path)
+    write(tmp_path / "new.dcm", instance(uid="1.2.1.1.77"))
     async with open_archive(tmp_path) as archive:
         with trio.CancelScope() as scope:
-            scope.cancel()
-            await archive.rebuild_index()
+            await archive.rebuild_index(lambda done, of: scope.cancel())
         assert scope.cancelled_caught
-        write(tmp_path / "new.dcm", instance(uid="1.2.1.1.77"))
+        assert await found(archive, "IMAGE", "SOPInstanceUID", SOPInstanceUID="1.2.1.1.77") == []
     assert "1.2.1.1.77" in (await opened(tmp_path))[1]
 
 
@@ -167,6 +171,19 @@ async def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
         with pytest.raises(ArchiveError, match="in use"):
             await opened(tmp_path / "archive")
     await opened(tmp_path / "archive")
+
+
+async def test_a_folder_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "files", fail)
+        with pytest.raises(ArchiveError, match="Permission denied"):
+            await opened(tmp_path)
+    await opened(tmp_path)
 
 
 async def test_a_folder_is_named_in_any_way(

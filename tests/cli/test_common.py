@@ -15,7 +15,7 @@ from pydicom import Dataset
 
 import dimse_trio as dimse
 
-from .program import COMMAND, Keeper, Running, environment, run, served
+from .program import COMMAND, Ended, Keeper, Running, environment, run, served
 
 COMMANDS = ("echo", "find", "get", "move", "store", "archive", "receive")
 CLIENTS: dict[str, tuple[str, ...]] = {
@@ -120,8 +120,6 @@ async def test_a_peer_that_is_no_dicom_application() -> None:
         (("echo", ":104"), "host"),
         (("echo", "::1"), "brackets"),
         (("echo", "[::1"), "[::1]:11112"),
-        (("echo", "127.0.0.1:1", "--aec", "LONGER THAN SIXTEEN"), "1 to 16 characters"),
-        (("echo", "127.0.0.1:1", "--aet", "BACK\\SLASH"), "backslash"),
         (("echo", "127.0.0.1:1", "--timeout", "0"), "--timeout"),
         (("echo", "127.0.0.1:1", "--max-pdu", "5"), "at least 128 bytes"),
         (("echo", "127.0.0.1:1", "--peers-file", "missing.toml"), "missing.toml"),
@@ -139,8 +137,30 @@ async def test_a_peer_that_is_no_dicom_application() -> None:
         (("archive", "x", "--peer", "WS=a:b"), "port"),
     ],
 )
-async def test_a_wrong_command_line(arguments: tuple[str, ...], says: str, tmp_path: Path) -> None:
-    (await run(*arguments, cwd=tmp_path)).check(2, says)
+def test_a_wrong_command_line(
+    arguments: tuple[str, ...],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run_here: Callable[..., Ended],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_here(*arguments).check(2, says)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--aec", "LONGER THAN SIXTEEN"), "1 to 16 characters"),
+        (("--aet", "BACK\\SLASH"), "backslash"),
+    ],
+)
+async def test_a_wrong_ae_title_of_ours(arguments: tuple[str, ...], says: str) -> None:
+    (await run("echo", "127.0.0.1:1", *arguments)).check(2, says)
+
+
+async def test_a_wrong_option_is_one_line() -> None:
+    (await run("echo", "127.0.0.1:1", "--aex", "X")).check(2, "--aex")
 
 
 @pytest.mark.parametrize("missing", ["click", "rich"])
@@ -225,9 +245,16 @@ async def test_titles_of_a_peer_and_of_the_command_line(tmp_path: Path) -> None:
         ("[A]\nhost = 'x'\ntls_ca = 'missing.pem'", "missing.pem: No such file"),
     ],
 )
-async def test_a_wrong_peers_file(text: str, says: str, tmp_path: Path) -> None:
+def test_a_wrong_peers_file(
+    text: str,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run_here: Callable[..., Ended],
+) -> None:
     (tmp_path / "peers.toml").write_text(text)
-    (await run("echo", "A", cwd=tmp_path)).check(2, says)
+    monkeypatch.chdir(tmp_path)
+    run_here("echo", "A").check(2, says)
 
 
 async def test_a_name_that_is_in_no_peers_file_gets_a_hint(tmp_path: Path) -> None:
@@ -301,8 +328,8 @@ async def test_tls_on_both_sides(pem: dict[str, Path], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-async def test_help_has_examples_and_exit_codes(command: str) -> None:
-    ended = (await run(command, "--help")).check_done()
+def test_help_has_examples_and_exit_codes(command: str, run_here: Callable[..., Ended]) -> None:
+    ended = run_here(command, "--help").check_done()
     assert f"dimse-trio {command} " in ended.stdout.partition("Examples:")[2]
     assert "  0 " in ended.stdout.partition("Exit codes:")[2]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import attrs
@@ -14,7 +14,7 @@ from pydicom import Dataset
 
 import dimse_trio as dimse
 
-from .program import Keeper, Running, run, served
+from .program import Ended, Keeper, Running, run, served
 
 
 async def test_a_study_comes_as_it_is(
@@ -84,25 +84,50 @@ async def test_several_uids_are_one_retrieve(
     assert len(ended.check_done().objects) == len(files)
 
 
-async def test_without_c_find_common_contexts_do(
-    keeper: Keeper, study_uid: str, tmp_path: Path
-) -> None:
-    @attrs.define
-    class OnlyGet:
-        keeper: Keeper
+@attrs.define
+class OnlyGet:
+    """What a keeper has, without C-FIND; and a file that is none if there is to be one."""
 
-        def handle_get(self, request: dimse.GetRequest) -> AsyncIterator[Path]:
-            return self.keeper.handle_get(request)
+    keeper: Keeper
+    broken: Path | None = None
 
-    native = {
+    async def handle_get(self, request: dimse.GetRequest) -> AsyncIterator[Path]:
+        async for path in self.keeper.handle_get(request):
+            yield path
+        if self.broken is not None:
+            self.broken.unlink()
+
+
+def only_explicit(keeper: Keeper) -> dict[str, Path]:
+    return {
         uid: path
         for uid, path in keeper.files.items()
         if dimse.Instance.from_file(path).transfer_syntax_uid == "1.2.840.10008.1.2.1"
     }
-    keeper.files = native
+
+
+async def test_without_c_find_common_contexts_do(
+    keeper: Keeper, study_uid: str, tmp_path: Path
+) -> None:
+    keeper.files = only_explicit(keeper)
     async with served(OnlyGet(keeper)) as peer:
         ended = await run("get", *peer, "-k", f"StudyInstanceUID={study_uid}", "--output", tmp_path)
-    assert ended.check_done().stdout.startswith(f"{len(native)} instance")
+    assert ended.check_done().stdout.startswith(f"{len(keeper.files)} instance")
+
+
+async def test_without_c_find_the_peers_counts_tell(
+    keeper: Keeper, study_uid: str, tmp_path: Path
+) -> None:
+    ((uid, path),) = only_explicit(keeper).items()
+    lost = tmp_path / "lost.dcm"
+    lost.write_bytes(path.read_bytes())
+    keeper.files = {uid: path, "lost": lost}
+    async with served(OnlyGet(keeper, lost)) as peer:
+        ended = await run(
+            "get", *peer, "-k", f"StudyInstanceUID={study_uid}", "--output", tmp_path / "got"
+        )
+    ended.check(1, f"the peer could not send 1 instance: {uid}")
+    assert ended.stdout.startswith("1 instance, ")
 
 
 @attrs.define
@@ -214,8 +239,10 @@ async def test_a_folder_that_cannot_be_written_is_one_line(
         (("--model", "study", "--level", "patient", "-k", "PatientID=1"), "--model patient"),
     ],
 )
-async def test_keys_that_name_nothing_to_retrieve(arguments: tuple[str, ...], says: str) -> None:
-    (await run("get", "127.0.0.1:1", *arguments)).check(2, says)
+def test_keys_that_name_nothing_to_retrieve(
+    arguments: tuple[str, ...], says: str, run_here: Callable[..., Ended]
+) -> None:
+    run_here("get", "127.0.0.1:1", *arguments).check(2, says)
 
 
 async def test_an_interrupt_cancels_the_retrieve(

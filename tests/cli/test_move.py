@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 import dimse_trio as dimse
 
-from .program import Keeper, run, served
+from .program import Ended, Keeper, run, served
 
 
 def free_port() -> int:
@@ -112,8 +112,10 @@ async def test_a_failure_of_the_peer_is_said_in_its_words() -> None:
         (("--receive", "got", "--receive-port", "70000", "-k", "StudyInstanceUID=1"), "70000"),
     ],
 )
-async def test_where_to_must_be_said(arguments: tuple[str, ...], says: str) -> None:
-    (await run("move", "127.0.0.1:1", *arguments)).check(2, says)
+def test_where_to_must_be_said(
+    arguments: tuple[str, ...], says: str, run_here: Callable[..., Ended]
+) -> None:
+    run_here("move", "127.0.0.1:1", *arguments).check(2, says)
 
 
 async def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import struct
 import warnings
@@ -18,7 +19,7 @@ from pydicom import Dataset
 
 import dimse_trio as dimse
 from dimse_trio import datasets
-from dimse_trio.incoming import Spool
+from dimse_trio.incoming import IncomingDataSet, Spool
 from dimse_trio.protocol.decode import decode_pdu_untrusted
 from dimse_trio.protocol.encode import encode_pdu
 from dimse_trio.protocol.errors import MalformedPDU
@@ -382,6 +383,16 @@ async def test_the_time_for_a_response_begins_when_the_request_has_been_sent(
         async with dimse.associate_over(ours, timeouts=timeouts) as association:
             await association.store(instance(1_000_000))
             assert trio.current_time() > 80
+
+
+async def test_a_data_set_that_is_not_read_to_its_end_leaves_no_generator_behind() -> None:
+    # Python warns of an asynchronous generator that is collected before its end, and so would this
+    data_set = IncomingDataSet(memory_limit=100, size_limit=100)
+    data_set.feed(b"ab", False)
+    async for chunk in data_set.chunks():
+        assert chunk == b"ab"
+        break
+    gc.collect()
 
 
 def test_tiny_fragments_count_for_what_they_cost_in_memory() -> None:

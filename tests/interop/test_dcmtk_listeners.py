@@ -113,6 +113,19 @@ async def test_store_what_has_to_be_converted(
         assert {e.tag: e.value for e in came} == {e.tag: e.value for e in sent}
 
 
+async def test_default_contexts_leave_files_as_they_are(
+    dcmtk: Any, study: dict[str, Sample], tmp_path: Path
+) -> None:
+    """`+xa` would take Deflated before Explicit VR, if a context had both."""
+    sample = study["ExplicitVRLittleEndian"]
+    async with dcmtk.storescp(tmp_path, accept=["+xa"]) as peer:
+        async with dimse.open_association(peer.host, peer.port) as association:
+            await association.store(sample.path)
+        (file,) = peer.files()
+    assert dimse.Instance.from_file(file).transfer_syntax_uid == sample.transfer_syntax
+    assert data_set_of(file) == sample.data_set
+
+
 async def test_store_a_data_set(dcmtk: Any, study: dict[str, Sample], tmp_path: Path) -> None:
     data_set = pydicom.dcmread(study["ExplicitVRLittleEndian"].path)
     data_set.PatientName = "Änderung^Später"

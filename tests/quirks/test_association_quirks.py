@@ -175,25 +175,29 @@ async def test_quirk_27_an_acceptor_that_waits_for_us_to_close() -> None:
 
 UNREAD = bytes(1 << 20)
 """More than is read at once: closing over it would be a reset."""
+PATIENT = attrs.evolve(TIMEOUTS, linger=60)
+"""So that the end of the stream that a peer sees is a half-close, not the close in the end."""
 
 
 async def test_quirk_28_a_rejection_survives_what_was_not_read() -> None:
     request = AssociateRQ("YOURS", "ME", (), UserInformation(maximum_length=16384))
     early = ScriptedPeer.message_pdus(STORE, CStoreRQ(message_id=1), UNREAD)
-    async with dimse.open_server(Everything(), ae_title="MINE", timeouts=FAST) as server:
+    async with dimse.open_server(Everything(), ae_title="MINE", timeouts=PATIENT) as server:
         async with connected(server) as peer, unwrapped_nursery() as nursery:
             nursery.start_soon(peer.send, request, *early)
             assert await peer.expect(AssociateRJ) == AssociateRJ(1, 1, 7)
-            await peer.expect_end()
+            with trio.fail_after(10):
+                await peer.expect_end()
 
 
 async def test_quirk_28_an_abort_survives_what_was_not_read() -> None:
-    async with dimse.open_server(Everything(), timeouts=FAST) as server:
+    async with dimse.open_server(Everything(), timeouts=PATIENT) as server:
         async with connected(server) as peer, unwrapped_nursery() as nursery:
             await peer.associate(CONTEXTS)
             nursery.start_soon(peer.send_raw, b"\x99\0\0\0\0\0" + UNREAD)
             assert await peer.expect(Abort) == Abort(2, 1)
-            await peer.expect_end()
+            with trio.fail_after(10):
+                await peer.expect_end()
 
 
 def test_quirk_29_release_collision_in_the_core() -> None:

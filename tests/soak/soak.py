@@ -258,7 +258,8 @@ class Load:
             await scenario()
         except* (dimse.AssociationError, OSError, trio.BrokenResourceError) as group:
             for error in leaves(group):
-                self.counts[type(error).__name__] += 1
+                late = f": {error}" if isinstance(error, dimse.AssociationTimeout) else ""
+                self.counts[type(error).__name__ + late] += 1
                 if name in ("released", "parallel"):
                     self.unexpected.append(f"{name}: {error!r}")
         except* trio.ClosedResourceError:

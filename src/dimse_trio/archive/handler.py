@@ -256,7 +256,10 @@ async def open_archive(
     )
     try:
         if not up_to_date:
-            await archive.catch_up(progress)
+            try:
+                await archive.catch_up(progress)
+            except OSError as error:
+                raise _unusable(archive.folder, error) from error
         yield archive
     finally:
         with trio.CancelScope(shield=True):
@@ -276,10 +279,14 @@ def _opened(folder_path: str, rebuild: bool, matching: MatchingOptions) -> tuple
         return Archive(folder, index, matching), index.open()
     except OSError as error:
         folder.close()
-        raise ArchiveError(f"cannot use {path} as an archive: {error.strerror}") from error
+        raise _unusable(path, error) from error
     except BaseException:
         folder.close()
         raise
+
+
+def _unusable(path: Path, error: OSError) -> ArchiveError:
+    return ArchiveError(f"cannot use {path} as an archive: {error.strerror or error}")
 
 
 def _copied(source: Path, target: Path) -> Instance:

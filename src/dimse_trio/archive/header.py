@@ -224,6 +224,8 @@ def _text(raw: bytes, vr: str, written_vr: bytes, encodings: list[str], little: 
         text = decode_bytes(raw, encodings, set(TEXT_VR_DELIMS))
     else:
         text = raw.decode("latin-1")
+    if not text.isprintable():
+        text = text.replace("\0", "").encode("utf-8", "replace").decode()
     if vr in ("LT", "ST", "UT"):
         return text.rstrip(" \0")
     if "\\" in text:

@@ -24,7 +24,6 @@ from pathlib import Path
 
 import attrs
 import sqlalchemy as sa
-from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
 from .attributes import LEVELS, STORED
@@ -114,7 +113,6 @@ class Index:
             isolation_level="AUTOCOMMIT",  # transactions are begun and ended where they are needed
             connect_args={"timeout": LOCK_TIMEOUT, "check_same_thread": False},
         )
-        event.listen(self.engine, "connect", _configure)
         self._entities: dict[tuple[str, int | None, str], tuple[int, tuple[str, ...]]] = {}
 
     def open(self) -> bool:
@@ -139,6 +137,7 @@ class Index:
 
     def _prepare(self, db: sqlite3.Connection) -> bool:
         db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
         tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if not tables:
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -256,10 +255,6 @@ class Index:
 
     def _run(self, statement: str, *values: str | int) -> sqlite3.Cursor:
         return self._writer.execute(statement, values)
-
-
-def _configure(connection: sqlite3.Connection, _record: object) -> None:
-    connection.execute("PRAGMA synchronous = NORMAL")
 
 
 def _patient_identity(header: Header) -> str:

@@ -7,7 +7,7 @@ knows; rebuilding reads every file. Both are one comparison, in batches, beside 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import trio
 
@@ -52,9 +52,25 @@ async def bring_up_to_date(
         ArchiveError: The index cannot be read or written.
         OSError: The folder cannot be read.
     """
-    arrivals.consistent = False
     async with arrivals.writing:
         known, files = await trio.to_thread.run_sync(_compare, folder, index)
+        arrivals.consistent = True  # unless something goes wrong from here on
+    try:
+        return await _change(folder, index, arrivals, known, files, everything, progress)
+    except BaseException:
+        arrivals.consistent = False
+        raise
+
+
+async def _change(
+    folder: Folder,
+    index: Index,
+    arrivals: Arrivals,
+    known: Mapping[str, IndexedFile],
+    files: Sequence[StoredFile],
+    everything: bool,
+    progress: Progress | None,
+) -> int:
     changed = [f for f in files if everything or not _is_same(f, known.get(f.path))]
     # of two files with one SOP Instance UID, the later one is meant
     changed.sort(key=lambda file: file.modified_ns)
@@ -72,7 +88,6 @@ async def bring_up_to_date(
     if forgotten:
         async with arrivals.writing:
             await trio.to_thread.run_sync(_forget, index, forgotten)
-    arrivals.consistent = True
     return indexed
 
 

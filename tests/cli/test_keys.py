@@ -1,0 +1,104 @@
+"""`-k` and what becomes of it: identifiers, and values shown as text."""
+
+from __future__ import annotations
+
+import pytest
+from pydicom import Dataset
+
+from dimse_trio.cli.keys import Attribute, make_query, parse_keys
+
+
+def asked(*keys: str, level: str = "image", model: str | None = None) -> Dataset:
+    return make_query(level, parse_keys(keys), model=model, return_keys=False)[0].identifier
+
+
+@pytest.mark.parametrize(
+    ("key", "keyword", "value"),
+    [
+        ("PatientName=DOE*", "PatientName", "DOE*"),
+        ("PatientName=", "PatientName", None),
+        ("StudyDescription=a=b", "StudyDescription", "a=b"),
+        ("StudyDate=20260101-", "StudyDate", "20260101-"),
+        ("Rows=0x40", "Rows", 64),
+        ("Rows=64\\128", "Rows", [64, 128]),
+        ("ExaminedBodyThickness=1.5", "ExaminedBodyThickness", 1.5),
+        ("OffendingElement", "OffendingElement", None),
+        ("FrameIncrementPointer=(0018,1063)", "FrameIncrementPointer", 0x00181063),
+        ("PixelData", "PixelData", None),
+    ],
+)
+def test_values_have_the_form_of_their_attribute(key: str, keyword: str, value: object) -> None:
+    assert asked(key)[keyword].value == value
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "ScheduledProcedureStepSequence.Modality=CT",
+        "0040,0100.0008,0060=CT",
+        "(0040,0100)[0].(0008,0060)=CT",
+        "ScheduledProcedureStepSequence.00080060=CT",
+        "Modality=CT",
+        "(0008,0060)=CT",
+    ],
+)
+def test_keys_of_a_worklist_are_in_its_scheduled_procedure_step(key: str) -> None:
+    identifier = asked(key, level="worklist")
+    (step,) = identifier.ScheduledProcedureStepSequence
+    assert (step.Modality, "Modality" in identifier) == ("CT", False)
+
+
+def test_paths_of_one_sequence_share_its_item() -> None:
+    identifier = asked(
+        "RequestAttributesSequence",
+        "RequestAttributesSequence.RequestedProcedureID=1",
+        "RequestAttributesSequence.00400009=2",
+    )
+    (item,) = identifier.RequestAttributesSequence
+    assert (item.RequestedProcedureID, item.ScheduledProcedureStepID) == ("1", "2")
+
+
+def test_a_sequence_alone_is_asked_for_as_a_whole() -> None:
+    assert len(asked("RequestAttributesSequence").RequestAttributesSequence) == 0
+
+
+def test_the_worklist_model_is_its_level_too() -> None:
+    identifier = asked("Modality=CT", level="study", model="worklist")
+    assert identifier.ScheduledProcedureStepSequence[0].Modality == "CT"
+
+
+def test_names_of_paths_are_keywords() -> None:
+    (key,) = parse_keys(["0040,0275.0040,1001"])
+    assert key.attribute.name == "RequestAttributesSequence.RequestedProcedureID"
+
+
+def test_values_are_shown_as_text() -> None:
+    data_set, first, second = Dataset(), Dataset(), Dataset()
+    data_set.PatientName = "DOE^JOHN"
+    data_set.ImageType = ["ORIGINAL", "PRIMARY"]
+    data_set.StudyDate = None
+    data_set.add_new(0x7FE00010, "OB", bytes(16))
+    first.Modality, second.Modality = "CT", "MR"
+    data_set.ScheduledProcedureStepSequence = [first, second]
+    texts = {
+        (0x00100010,): "DOE^JOHN",
+        (0x00080008,): "ORIGINAL\\PRIMARY",
+        (0x00080020,): "",
+        (0x00080030,): "",
+        (0x7FE00010,): "16 bytes",
+        (0x00400100,): "2 items",
+        (0x00400100, 0x00080060): "CT; MR",
+        (0x00400100, 0x00080020): "",
+    }
+    assert {tags: Attribute(tags).text_in(data_set) for tags in texts} == texts
+
+
+def test_a_value_that_cannot_be_read_is_said_to_be_invalid() -> None:
+    class Unreadable:
+        def __str__(self) -> str:
+            raise ValueError
+
+    data_set = Dataset()
+    data_set.add_new("PatientID", "LO", "1")
+    data_set["PatientID"]._value = Unreadable()
+    assert Attribute((0x00100020,)).text_in(data_set) == "(invalid)"
