@@ -263,6 +263,13 @@ async def test_dates_of_all_forms(archive: Archive) -> None:
         assert await found(archive, "STUDY", "StudyInstanceUID", StudyDate=key) == ["1.0", "1.1"]
 
 
+async def test_texts_may_have_backslashes(archive: Archive) -> None:
+    await store(archive, instance(PatientComments="one\\two", OtherPatientIDs=["one", "two"]))
+    for key, count in (("one*", 1), ("*two", 1), ("two", 0), ("one", 0)):
+        assert len(await find(archive, "STUDY", PatientComments=key)) == count
+    assert len(await find(archive, "STUDY", OtherPatientIDs="two")) == 1
+
+
 async def test_many_uids(filled: Archive) -> None:
     uids = [f"1.2.{number}" for number in range(40_000)]
     assert len(await find(filled, "STUDY", StudyInstanceUID=uids)) == 3

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dimse_trio as dimse
@@ -167,6 +167,7 @@ MESSAGES: list[tuple[int, Message, bytes | None]] = [
 ]
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     fragment=st.integers(1, 400),
     grouping=st.lists(st.integers(1, 6), max_size=40),

@@ -194,6 +194,7 @@ async def test_a_listener_listens_as_long_as_its_block(dcmtk: Any, tmp_path: Pat
         result = await dcmtk.echoscu(peer.port)
         assert "Received Echo Request" in peer.log
     assert not peer.running
+    assert "Received Echo Request" in peer.log
     assert "Received Echo Response (Success)" in result.output
     with pytest.raises(OSError, match="all attempts to connect"):
         await trio.open_tcp_stream(peer.host, peer.port)

@@ -41,7 +41,8 @@ _READ = frozenset((_SPECIFIC_CHARACTER_SET, *WANTED))
 _LAST_WANTED = max(WANTED)
 _BLOCK = 1 << 14
 """Bytes of the file read at a time."""
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_ENDS = (0xFFFEE00D, 0xFFFEE0DD)
+"""Item and Sequence Delimitation Item."""
 _UNDEFINED = 0xFFFFFFFF
 _LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
@@ -123,7 +124,8 @@ def _walk(file: BinaryIO, implicit: bool, little: bool) -> dict[int, tuple[bytes
     """
     order = "<" if little else ">"
     unpack = struct.Struct(f"{order}HHL" if implicit else f"{order}HH2sH").unpack_from
-    unpack_item, unpack_long = struct.Struct(f"{order}HHL").unpack_from, f"{order}L"
+    unpack_item = struct.Struct(f"{order}HHL").unpack_from
+    unpack_long = struct.Struct(f"{order}L").unpack_from
     found: dict[int, tuple[bytes, bytes]] = {}
     data, size, position, depth, vr = b"", 0, 0, 0, b""
     for _ in range(MAX_ELEMENTS):
@@ -137,33 +139,36 @@ def _walk(file: BinaryIO, implicit: bool, little: bool) -> dict[int, tuple[bytes
             group, element, length = unpack(data, position)
         else:
             group, element, vr, length = unpack(data, position)
-            if vr in _LONG_VRS:
+            if vr in _SHORT_VRS:
+                pass
+            elif vr in _LONG_VRS:
                 if position + 12 > size:
                     raise InvalidFile("data set ends inside an element")
-                (length,) = struct.unpack_from(unpack_long, data, position + 8)
+                (length,) = unpack_long(data, position + 8)
                 position += 4
             elif group == 0xFFFE:
                 _, _, length = unpack_item(data, position)
-            elif vr not in _SHORT_VRS:
+            else:
                 raise _Unusual
         position += 8
         tag = group << 16 | element
-        if depth == 0 and tag > _LAST_WANTED and tag != _ITEM:
+        if depth == 0 and tag > _LAST_WANTED:
             return found
         if length == _UNDEFINED:
             if vr == b"UN":  # holds implicit VR inside explicit (PS3.5 §6.2.2)
                 raise _Unusual
             depth += 1
-        elif tag in (_ITEM_END, _SEQUENCE_END):
-            depth -= 1
-        else:
-            if depth == 0 and tag in _READ and 0 < length <= MAX_VALUE_LENGTH:
+            continue
+        if depth == 0:
+            if tag in _READ and 0 < length <= MAX_VALUE_LENGTH:
                 if position + length > size:
                     data, position = _more(file, data, position, length + _BLOCK), 0
                     if (size := len(data)) < length:
                         raise InvalidFile("data set ends inside an element")
                 found[tag] = (vr, data[position : position + length])
-            position += length
+        elif tag in _ENDS:
+            depth -= 1
+        position += length
     raise InvalidFile(f"data set has more than {MAX_ELEMENTS} elements in its head")
 
 

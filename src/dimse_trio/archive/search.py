@@ -31,7 +31,7 @@ from dimse_trio.matching import (
 )
 from dimse_trio.part10 import Instance
 
-from .attributes import COMPUTED, LEVELS, STORED, Attribute, above
+from .attributes import COMPUTED, LEVELS, STORED, WANTED, Attribute, above
 from .folder import Folder
 from .index import INSTANCES, PATIENTS, SERIES, STUDIES, TABLES
 
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 FIRST_BATCH, LAST_BATCH = 100, 2000
 """Rows read at a time: few for a quick first response, then more and more."""
+_TEXTS = frozenset(tag for tag, a in WANTED.items() if a.vr in ("LT", "ST", "UT"))
+"""Attributes in whose values a backslash is a character like any other (PS3.5 §6.2)."""
 _EXACT_VRS = WILDCARD_VRS - {"PN"}
 _BINARY = {"US": "H", "SS": "h", "UL": "L", "SL": "l"}
 _SPECIFIC_CHARACTER_SET, _LEVEL, _RETRIEVE_AE_TITLE = 0x00080005, 0x00080052, 0x00080054
@@ -204,8 +206,11 @@ class FindQuery(_Batches):
         return [self._response(row) for row in rows if self._query.accepts(self._values_of(row))]
 
     def _values_of(self, row: Sequence[Any]) -> Callable[[int], Sequence[str]]:
-        positions = self._positions
-        return lambda tag: str(row[positions[tag]]).split("\\")
+        def values_of(tag: int) -> Sequence[str]:
+            text = str(row[self._positions[tag]])
+            return (text,) if tag in _TEXTS else text.split("\\")
+
+        return values_of
 
     def _response(self, row: Sequence[Any]) -> Dataset:
         """The identifier of a response, its elements encoded already (PS3.4 §C.4.1.1.3.2)."""

@@ -196,6 +196,7 @@ class Listener:
         self._name = name
         self._process = process
         self._log = log
+        self._last_words = ""
 
     def __repr__(self) -> str:
         return f"<{self._name} {self.ae_title} on {self.host}:{self.port}>"
@@ -214,8 +215,12 @@ class Listener:
 
     @property
     def log(self) -> str:
-        """What it has said so far."""
-        return _text_of(self._log)
+        """What it has said so far; after the block, all that it said."""
+        return self._last_words if self._log.closed else _text_of(self._log)
+
+    def keep_log(self) -> None:
+        """Keep what it has said for when its log file is gone."""
+        self._last_words = _text_of(self._log)
 
     def files(self) -> list[Path]:
         """The instances that it has kept, sorted by name; while it is at work, perhaps half of one.
@@ -248,7 +253,7 @@ def free_port() -> int:
 
 @contextmanager
 def _reserved_port() -> Generator[int]:
-    """A free port that is not handed out again within the block, to nobody who asks here.
+    """A free port that nobody else who asks here is given within the block.
 
     A socket is bound to it, which lets those listen that share addresses, as DCMTK's programs do.
     """
@@ -296,16 +301,18 @@ async def listening(
             env=environment(),
             start_new_session=True,
         )
+        listener = Listener(name, process, log, port=port, ae_title=ae_title, folder=folder)
         try:
             await _wait_until_it_answers(process, port, name, log)
             if process.poll() is None:
-                yield Listener(name, process, log, port=port, ae_title=ae_title, folder=folder)
+                yield listener
             if process.poll() is not None:
                 raise DcmtkError(
                     f"{name} ended by itself ({process.returncode}):\n{_text_of(log).rstrip()}"
                 )
         finally:
             await _end(process)
+            listener.keep_log()
 
 
 async def _wait_until_it_answers(
