@@ -182,3 +182,15 @@ def test_a_copy_of_a_test_file_stays_readable(tmp_path: Path) -> None:
     assert dimse.Instance.from_file(tmp_path / "a.dcm").sop_class_uid == dimse.uid_of(
         "RTPlanStorage"
     )
+
+
+def test_an_implicit_element_whose_length_looks_like_a_vr_is_read_as_what_it_is() -> None:
+    uids = ["1.2.3.4.5.6.7.8"] * (0x4955 // 16)
+    data_set = Dataset()
+    data_set.SOPInstanceUID = uids
+    implicit = "1.2.840.10008.1.2"
+    encoded = datasets.encode(data_set, implicit)
+    length = int.from_bytes(encoded[4:8], "little")
+    padded = encoded[:4] + (0x4956).to_bytes(4, "little") + encoded[8:].ljust(0x4956, b"\0")
+    assert length <= 0x4956
+    assert len(datasets.decode(padded, implicit).SOPInstanceUID) == len(uids)

@@ -68,7 +68,8 @@ async def test_a_discarded_inbox_keeps_nothing_and_is_never_full() -> None:
     inbox.put(b"5678")
     inbox.end()
     assert not inbox.full
-    assert await inbox.get() is None
+    with pytest.raises(DimseError, match="too late"):
+        await inbox.get()
 
 
 async def test_a_data_set_over_its_limit_fails_its_reader_but_arrives_whole() -> None:

@@ -6,6 +6,7 @@ embedded archive, `dimse_trio.matching` its matching engine, `dimse_trio.testing
 
 from __future__ import annotations
 
+from .acceptor import ServerStatistics as ServerStatistics
 from .association import Association as Association
 from .client import Destination as Destination
 from .client import associate_over as associate_over
@@ -72,7 +73,6 @@ from .requests import MoveOriginator as MoveOriginator
 from .requests import MoveRequest as MoveRequest
 from .requests import StoreRequest as StoreRequest
 from .server import Server as Server
-from .server import ServerStatistics as ServerStatistics
 from .server import open_server as open_server
 from .server import serve as serve
 from .server import serve_stream as serve_stream

@@ -169,6 +169,10 @@ class Association:
         """
         if (path := path_of(instance)) is not None:
             instance = Instance.from_file(path)
+        if not isinstance(instance, Instance) and not hasattr(instance, "iterall"):
+            raise TypeError(
+                f"store takes a path, an Instance or a data set, not {type(instance).__name__}"
+            )
         item = cast("Instance | Dataset", instance)
         if isinstance(item, Instance):
             sop_class, sop_instance = item.sop_class_uid, item.sop_instance_uid
@@ -281,7 +285,7 @@ class Association:
         await self._exchange.over.wait()
 
     def _on_end(self, unexpected: bool) -> None:
-        """The association ended while nobody awaited anything of it: end the block as well."""
+        """The association is over: end the block too. Who awaits an operation hears it there."""
         if self._nursery is not None:
             self._raise_end = unexpected
             self._nursery.cancel_scope.cancel()
@@ -292,6 +296,7 @@ class Association:
         exchange = self._exchange
         failure: BaseException | None = None
         in_body: BaseException | None = None
+        cut = False
         async with trio.open_nursery() as service:
             service.start_soon(exchange.run, service)
             try:
@@ -303,6 +308,7 @@ class Association:
                         in_body = error
                         raise
                 self._nursery = None
+                cut = children.cancel_scope.cancelled_caught
                 await exchange.close(release=not children.cancel_scope.cancel_called)
             except BaseException as error:
                 failure = error
@@ -312,7 +318,7 @@ class Association:
             service.cancel_scope.cancel()
         if failure is not None:
             raise _bare(failure, in_body)
-        if self._raise_end and exchange.end is not None and not exchange.told:
+        if self._raise_end and exchange.end is not None and (cut or not exchange.told):
             raise exchange.end
 
 

@@ -236,6 +236,8 @@ async def _connect(
     with trio.move_on_after(timeouts.connect):
         try:
             stream = await trio.open_tcp_stream(host, port)
+        except UnicodeError as error:
+            raise ConnectionFailed(f"no connection to {host}:{port}: no such name") from error
         except OSError as error:
             # trio says that all attempts failed, and in the causes "Error connecting to …: why"
             said = (getattr(leaf, "strerror", None) for leaf in leaves(error.__cause__ or error))

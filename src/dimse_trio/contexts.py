@@ -257,7 +257,10 @@ def _not_accepted(
             " contexts that have it (contexts_for(paths) for files)"
         )
     advice = "the peer does not offer this service to us"
-    if accepted:
+    offered = (c for c in negotiated.refused if c.abstract_syntax in abstract_syntaxes)
+    if any(transfer_syntax in context.transfer_syntaxes for context in offered):
+        advice = "the peer does not take this transfer syntax from us: convert the file"
+    elif accepted:
         advice = "propose the transfer syntax itself (contexts_for(paths)), or convert the file"
     return ContextNotAccepted(
         f"no presentation context for {what}. Proposed: {'; '.join(refused + accepted)}. {advice}"

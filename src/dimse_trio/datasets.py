@@ -7,6 +7,7 @@ sets on as bytes or files and leaves them as they are.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -79,10 +80,13 @@ def decode(
     little_endian = transfer_syntax_uid != EXPLICIT_VR_BIG_ENDIAN
     if data.startswith(_GROUP_0008_BIG if little_endian else _GROUP_0008_LITTLE):
         little_endian = not little_endian
+    implicit = transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN
     try:
         data_set = read_dataset(
             BytesIO(data),
-            is_implicit_VR=transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN,
+            is_implicit_VR=implicit,
+            # pydicom may then find that the VRs are explicit, which some lengths look like
+            at_top_level=not implicit or data[6:8] != b"\0\0",
             is_little_endian=little_endian,
             parent_encoding=convert_encodings(character_set) if character_set else default_encoding,
         )
@@ -141,6 +145,7 @@ def convert(instance: Instance, transfer_syntax_uid: str) -> bytes:
         DataSetError: It is damaged.
     """
     with instance.path.open("rb") as file:
+        instance = Instance.from_open_file(file, instance.path)  # it may have been replaced
         file.seek(instance.offset)
         data_set = decode(file.read(), instance.transfer_syntax_uid)
     big = EXPLICIT_VR_BIG_ENDIAN
@@ -179,6 +184,17 @@ def sop_uids(data_set: Dataset) -> tuple[str, str]:
             "the data set has no SOP Class UID or SOP Instance UID, so it is no instance"
         )
     return str(sop_class), str(sop_instance)
+
+
+def failed_uids(data: bytes, transfer_syntax_uid: str) -> tuple[str, ...]:
+    """The Failed SOP Instance UID List in a final C-GET or C-MOVE response, as far as it is one."""
+    try:
+        value = decode(data, transfer_syntax_uid, values=True).get("FailedSOPInstanceUIDList")
+    except DataSetError:
+        return ()
+    if value is None or isinstance(value, str):
+        return (value,) if value else ()
+    return tuple(map(str, value)) if isinstance(value, Iterable) else (str(value),)
 
 
 def original_transfer_syntax(data_set: Dataset) -> str | None:

@@ -37,7 +37,7 @@ from .protocol.events import (
     ReleaseConfirmed,
     ReleaseRequested,
 )
-from .protocol.messages import CCancelRQ, CGetRQ, CStoreRQ, Message, Request, Response
+from .protocol.messages import CCancelRQ, CStoreRQ, Message, Request, Response
 from .protocol.negotiation import AcceptedContext
 from .protocol.state import State
 from .protocol.upper_layer import Role
@@ -68,7 +68,7 @@ class Exchange:
         self.told = False
         """Whether an operation has raised `end`."""
         self.on_end: Callable[[bool], None] = lambda _: None
-        """Called when it ends and no operation tells the user; says whether one should have."""
+        """Called when it ends, every operation told; says whether the user could not expect it."""
         self._association = association
         self._environment = environment
         self._limits = limits
@@ -94,11 +94,12 @@ class Exchange:
     ) -> Response:
         """One request with one response."""
         invocation = await self.invoke(context, make, source)
-        try:
-            await invocation.done.wait()
-        except trio.Cancelled:
-            invocation.inbox.discard()
-            raise
+        if not invocation.done.is_set():  # what is known already is not lost to cancellation
+            try:
+                await invocation.done.wait()
+            except trio.Cancelled:
+                invocation.inbox.discard()
+                raise
         invocation.raise_failure()
         assert invocation.final is not None
         if check and invocation.final.status.is_failure:
@@ -116,6 +117,7 @@ class Exchange:
 
         `begun` is called before anything is sent, as the peer may answer before this returns.
         """
+        self.check_open()
         await self._invocations.take_place(self._before_waiting)
         try:
             self.check_open()
@@ -264,16 +266,16 @@ class Exchange:
     def _set_deadline(self) -> None:
         """Until when the peer must say something: about what we asked for, or, idle, at all.
 
-        While something of the peer's is being performed, it is not the peer who is silent, unless
-        it is a C-GET that awaits the answer to its C-STORE.
+        While an instance of our C-GET is being taken, it is not the peer who is silent.
         """
         timeouts = self.link.timeouts
         deadline = inf
-        requests = [performance.request for performance in self._performances.values()]
         silent = self._invocations.most_silent
-        if silent is not None and all(isinstance(request, CGetRQ) for request in requests):
+        if self._retrieving and self._performances:
+            pass
+        elif silent is not None:
             deadline = silent.last_activity + timeouts.response
-        elif not requests and self.link.core.upper_layer.role is Role.ACCEPTOR:
+        elif not self._performances and self.link.core.upper_layer.role is Role.ACCEPTOR:
             deadline = trio.current_time() + timeouts.idle
         self.link.expect_by(deadline)
 
@@ -426,8 +428,7 @@ class Exchange:
         for performance in self._performances.values():
             performance.abandon(error)
         self._stir()
-        if not self.told:
-            self.on_end(unexpected)
+        self.on_end(unexpected)
 
     async def close(self, *, release: bool) -> None:
         """Release, or abort what cannot be released; then wait for the peer to close."""

@@ -100,9 +100,13 @@ class Inbox:
         return self._spool.full and not self.discarding
 
     def put(self, data: bytes) -> None:
-        if not self.discarding:
+        if self.discarding or self.ended:
+            return
+        try:
             self._spool.append(data)
-            self._wake_reader()
+        except OSError as error:
+            self.fail(DataSetTooLarge(f"no room to keep what arrives: {error}"))
+        self._wake_reader()
 
     def end(self) -> None:
         """Nothing more will come."""
@@ -132,7 +136,10 @@ class Inbox:
             if self.ended:
                 if self._error is not None:
                     raise self._error
-                return None
+                if not self.discarding:
+                    return None
+            if self.discarding:
+                raise DimseError("this is read too late: what was not taken has been dropped")
             await self._changed.wait()
         self.wake_receiver()
         return data

@@ -227,11 +227,8 @@ class _Retrieve(Operation[ItemT, RetrieveResult]):
         final = self.final
         if not isinstance(final, CGetRSP | CMoveRSP) or self._invocation is None:
             raise LocalProtocolError("the final response has not come yet")
-        failed: tuple[str, ...] = ()
-        if self._invocation.final_data:
-            identifier = datasets.decode(self._invocation.final_data, self._context.transfer_syntax)
-            uids = identifier.get("FailedSOPInstanceUIDList") or ()
-            failed = (str(uids),) if isinstance(uids, str) else tuple(map(str, uids))
+        data = self._invocation.final_data
+        failed = datasets.failed_uids(data, self._context.transfer_syntax) if data else ()
         return RetrieveResult(
             final.status,
             final.completed,

@@ -68,16 +68,21 @@ class Instance:
         """
         path = Path(path)
         with path.open("rb") as file:
-            meta = _read_meta(file, path)
-            offset = file.tell()
-            length = os.fstat(file.fileno()).st_size - offset
-            syntax = _text(meta.get(_TRANSFER_SYNTAX_UID))
-            if not syntax:
-                raise InvalidFile(
-                    f"{path}: the File Meta Information has no Transfer Syntax UID (0002,0010);"
-                    " rewrite it with one, for example with pydicom"
-                )
-            head = _read_head(file, syntax)
+            return cls.from_open_file(file, path)
+
+    @classmethod
+    def from_open_file(cls, file: BinaryIO, path: Path) -> Instance:
+        """As `from_file`, of a file that is open at its beginning and called `path`."""
+        meta = _read_meta(file, path)
+        offset = file.tell()
+        length = os.fstat(file.fileno()).st_size - offset
+        syntax = _text(meta.get(_TRANSFER_SYNTAX_UID))
+        if not syntax:
+            raise InvalidFile(
+                f"{path}: the File Meta Information has no Transfer Syntax UID (0002,0010);"
+                " rewrite it with one, for example with pydicom"
+            )
+        head = _read_head(file, syntax)
         sop_class = _text(head.get(_SOP_CLASS_UID)) or _text(meta.get(_META_SOP_CLASS_UID))
         sop_instance = _text(head.get(_SOP_INSTANCE_UID)) or _text(meta.get(_META_SOP_INSTANCE_UID))
         if not sop_class or not sop_instance:

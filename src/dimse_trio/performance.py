@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
@@ -58,6 +59,11 @@ class Final:
 
     status: int
     fields: dict[str, Any]
+
+
+def is_final(status: int) -> bool:
+    """Whether a handler may end an operation with this status: 16 bits, and not pending."""
+    return 0 <= status <= 0xFFFF and not Status(status).is_pending
 
 
 class OperationCancelled(Exception):
@@ -177,18 +183,28 @@ class Performance:
                 raise StatusError(Status.UNRECOGNIZED_OPERATION)
             result = await perform(self)
         except OperationCancelled:
-            return Status.CANCEL, None, {}
+            return Status.CANCEL, None, self._no_counts()
+        except trio.Cancelled as error:
+            if trio.current_effective_deadline() == -inf:
+                raise
+            return *self._status_of(error), {}  # an old one, which the handler had kept
         except Exception as error:
             return *self._status_of(error), {}
         if isinstance(result, Final):
             return result.status, None, result.fields
         return result, None, {}
 
-    def _status_of(self, error: Exception) -> tuple[int, str | None]:
+    def _no_counts(self) -> dict[str, Any]:
+        """The counts of a retrieve that was cancelled before its first sub-operation."""
+        if not isinstance(self.request, CGetRQ | CMoveRQ):
+            return {}
+        return dict.fromkeys(("remaining", "completed", "failed", "warning"), 0)
+
+    def _status_of(self, error: BaseException) -> tuple[int, str | None]:
         """What an exception of a handler, or in its place, says to the peer."""
         for leaf in leaves(error):
             match leaf:
-                case StatusError(status=status, comment=comment):
+                case StatusError(status=status, comment=comment) if is_final(status):
                     return status, comment
                 case DataSetTooLarge():
                     return Status.OUT_OF_RESOURCES, str(leaf)
@@ -234,6 +250,8 @@ class Performance:
                 if self._cancelled:  # the handler did not come by a checkpoint
                     raise OperationCancelled
                 await then(item)
+                # a handler that has its items at hand and a peer that reads as fast never wait
+                await trio.lowlevel.cancel_shielded_checkpoint()
         finally:
             close = getattr(items, "aclose", None)
             if close is not None:

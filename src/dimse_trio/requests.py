@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -130,12 +131,13 @@ class StoreRequest:
         file: IO[bytes] | None = None
         block, size = [self.file_header()], 0
         try:
-            async for chunk in self._data.chunks():
-                block.append(chunk)
-                size += len(chunk)
-                if size >= WRITE_BLOCK:
-                    file = await trio.to_thread.run_sync(_write, file, part, block)
-                    block, size = [], 0
+            async with aclosing(self._data.chunks()) as chunks:
+                async for chunk in chunks:
+                    block.append(chunk)
+                    size += len(chunk)
+                    if size >= WRITE_BLOCK:
+                        file = await trio.to_thread.run_sync(_write, file, part, block)
+                        block, size = [], 0
             await trio.to_thread.run_sync(_finish, file, part, block, target)
         except BaseException:
             if file is not None:

@@ -53,7 +53,7 @@ class SubOperations:
 
     def counts(self, *, with_remaining: bool) -> dict[str, Any]:
         names = ["completed", "failed", "warning"] + ["remaining"] * with_remaining
-        return {name: getattr(self, name) for name in names}
+        return {name: min(getattr(self, name), 0xFFFF) for name in names}  # 16 bits each
 
     @property
     def final_status(self) -> Status:

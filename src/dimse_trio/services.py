@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import datasets
 from .errors import HandlerError, StatusError
-from .performance import Performance, Performer
+from .performance import Performance, Performer, is_final
 from .protocol.messages import CEchoRQ, CFindRQ, CGetRQ, CMoveRQ, CStoreRQ, Request
 from .protocol.status import Status
 from .queries import set_character_set
@@ -48,9 +48,11 @@ async def _perform_store(performance: Performance) -> int:
 
 
 def _status(method: Callable[..., Any], returned: object) -> int:
-    if isinstance(returned, int):
+    if isinstance(returned, int) and is_final(returned):
         return returned
-    raise HandlerError(f"{method.__qualname__} returned {returned!r}; it must return a Status")
+    raise HandlerError(
+        f"{method.__qualname__} returned {returned!r}; it must return a final Status"
+    )
 
 
 async def _perform_find(performance: Performance) -> int:

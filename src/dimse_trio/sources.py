@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import BinaryIO, Protocol
 
+import attrs
 import trio
 
+from .errors import InvalidFile
 from .part10 import Instance
 
 BLOCKING_READ = 1 << 20
@@ -43,7 +45,11 @@ class BytesSource:
 
 
 class FileSource:
-    """The data set of a DICOM file, from its bytes on disk."""
+    """The data set of a DICOM file, from its bytes on disk.
+
+    The file may have been replaced since it was looked at, so its header is read again when it is
+    opened; from then on it is the file that was opened, whatever happens to its name.
+    """
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
@@ -58,7 +64,12 @@ class FileSource:
     def _read(self, size: int) -> bytes:
         if self._file is None:
             self._file = self._instance.path.open("rb")
-            self._file.seek(self._instance.offset)
+            now = Instance.from_open_file(self._file, self._instance.path)
+            before = attrs.evolve(self._instance, offset=now.offset, length=now.length)
+            if now != before:
+                raise InvalidFile(f"{now.path}: it has been replaced by another instance")
+            self.length = now.length
+            self._file.seek(now.offset)
         return self._file.read(size)
 
     def close(self) -> None:

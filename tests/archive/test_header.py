@@ -133,6 +133,18 @@ def test_an_unknown_character_set_is_no_obstacle() -> None:
     assert value(header, "PatientName").endswith("e^John")
 
 
+@pytest.mark.parametrize("vr", ["LO", "PN", "DA"])
+def test_an_item_whose_length_looks_like_a_vr(vr: str) -> None:
+    item = Item()
+    length = int.from_bytes(vr.encode(), "little")
+    item.RequestedProcedureDescription = "x" * (length - 8)
+    data_set = instance(ReferencedStudySequence=[item])
+    data_set["ReferencedStudySequence"].is_undefined_length = True
+    data = datasets.encode(data_set, EXPLICIT_VR_LITTLE_ENDIAN)
+    assert b"\xfe\xff\x00\xe0" + vr.encode() + b"\0\0" in data
+    assert read_header(BytesIO(data), EXPLICIT_VR_LITTLE_ENDIAN).unique_key("STUDY") == "1.2.1"
+
+
 def test_an_overlong_value_is_not_indexed() -> None:
     header = read(
         instance(PatientComments="x" * (header_module.MAX_VALUE_LENGTH + 2)), "1.2.840.10008.1.2"

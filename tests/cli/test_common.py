@@ -238,7 +238,7 @@ async def test_titles_of_a_peer_and_of_the_command_line(tmp_path: Path) -> None:
     [
         ("[A]\nport = 1", "[A] lacks host"),
         ("[A]\nhost = 'x'\nprot = 1", "no key 'prot'"),
-        ("[A]\nhost = 'x'\nport = '1'", "port must be a int"),
+        ("[A]\nhost = 'x'\nport = '1'", "port must be an integer"),
         ("[A]\nhost = 'x'\nport = 0", "port"),
         ("A = 1", "outside of a [NAME] table"),
         ("[A", "not TOML"),

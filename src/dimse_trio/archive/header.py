@@ -139,16 +139,14 @@ def _walk(file: BinaryIO, implicit: bool, little: bool) -> dict[int, tuple[bytes
             group, element, length = unpack(data, position)
         else:
             group, element, vr, length = unpack(data, position)
-            if vr in _SHORT_VRS:
-                pass
+            if group == 0xFFFE:  # items and delimiters have no VR
+                _, _, length = unpack_item(data, position)
             elif vr in _LONG_VRS:
                 if position + 12 > size:
                     raise InvalidFile("data set ends inside an element")
                 (length,) = unpack_long(data, position + 8)
                 position += 4
-            elif group == 0xFFFE:
-                _, _, length = unpack_item(data, position)
-            else:
+            elif vr not in _SHORT_VRS:
                 raise _Unusual
         position += 8
         tag = group << 16 | element

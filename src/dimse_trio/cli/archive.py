@@ -16,13 +16,13 @@ from .listening import Listening, listen
 from .options import (
     CONTEXT_SETTINGS,
     Listener,
-    client_ssl_context,
     listener_options,
     peers_file_option,
 )
 from .output import Format, counted
 from .peers import Peer, find_peer
 from .progress import bar
+from .tls import client_ssl_context
 
 logger = logging.getLogger("dimse_trio.cli")
 

@@ -135,6 +135,8 @@ _KEYS: dict[str, type] = {
     "tls_insecure": bool,
 }
 
+_TOML_NAMES = {str: "a string", int: "an integer", bool: "true or false"}
+
 
 def _peer(path: Path, name: str, entry: object) -> Peer:
     where = f"{path}: [{name}]"
@@ -145,7 +147,7 @@ def _peer(path: Path, name: str, entry: object) -> Peer:
         if key not in _KEYS:
             raise click.UsageError(f"{where} has no key {key!r}; there are {', '.join(_KEYS)}")
         if type(value) is not _KEYS[key]:
-            raise click.UsageError(f"{where} {key} must be a {_KEYS[key].__name__}")
+            raise click.UsageError(f"{where} {key} must be {_TOML_NAMES[_KEYS[key]]}")
     if not values.get("host"):
         raise click.UsageError(f"{where} lacks host")
 
