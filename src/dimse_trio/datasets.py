@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from .errors import DimseError
 from .part10 import Instance, without_meta
@@ -194,7 +194,8 @@ def failed_uids(data: bytes, transfer_syntax_uid: str) -> tuple[str, ...]:
         return ()
     if value is None or isinstance(value, str):
         return (value,) if value else ()
-    return tuple(map(str, value)) if isinstance(value, Iterable) else (str(value),)
+    values = cast("Iterable[object]", value) if isinstance(value, Iterable) else (value,)
+    return tuple(map(str, values))
 
 
 def original_transfer_syntax(data_set: Dataset) -> str | None:
