@@ -8,6 +8,7 @@ import inspect
 import re
 import subprocess
 import sys
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -121,13 +122,14 @@ def _public_classes() -> Iterator[tuple[str, type]]:
 
 
 def test_public_classes_are_final_or_meant_for_what_they_are() -> None:
-    """Resources are final; the rest are values, enums, protocols, errors, or `Handler`."""
+    """Resources are final; the rest: values, enums, protocols, options, errors, or `Handler`."""
     loose = [
         name
         for name, cls in _public_classes()
         if not (
             getattr(cls, "__final__", False)
             or attrs.has(cls)
+            or typing.is_typeddict(cls)
             or issubclass(cls, BaseException | int)
             or hasattr(cls, "__members__")
             or getattr(cls, "_is_protocol", False)

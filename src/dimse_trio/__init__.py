@@ -76,4 +76,5 @@ from .server import Server as Server
 from .server import open_server as open_server
 from .server import serve as serve
 from .server import serve_stream as serve_stream
+from .settings import ServerOptions as ServerOptions
 from .version import __version__ as __version__

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import attrs
@@ -17,28 +18,23 @@ import trio
 from .association import Association
 from .client import (
     DEFAULT_AE_TITLE,
-    DEFAULT_MAX_PDU_LENGTH,
     Destination,
-    check_ae_title,
     open_association,
     own_user_information,
     tls_failure,
 )
-from .config import Limits, Timeouts
-from .contexts import acceptance_policy
 from .errors import AssociationClosed, AssociationError, Reject, RejectReason, RejectResult
-from .handlers import method_of, services_of
+from .handlers import method_of
 from .link import Link, closing
 from .performance import Environment, OpenSubAssociation
 from .protocol.events import AssociateRequested
-from .protocol.negotiation import Policy, PresentationContext, answer
+from .protocol.negotiation import PresentationContext, answer
 from .protocol.pdus import AssociateRJ, AssociateRQ
 from .protocol.upper_layer import Role
 from .requests import AssociationRequest
+from .settings import ServerSettings
 
 logger = logging.getLogger("dimse_trio")
-
-PeerMap = Mapping[str, Destination | tuple[str, int]]
 
 
 @attrs.frozen
@@ -50,60 +46,66 @@ class ServerStatistics:
     associations_rejected: int
 
 
-@attrs.frozen(kw_only=True)
-class ServerSettings:
-    """Everything `serve` was told, checked."""
-
-    handler: object
-    ae_title: str | None
-    accept_any_called_ae_title: bool
-    ignore_ae_title_case: bool
-    policy: Policy
-    ssl_context: ssl.SSLContext | None
-    peers: Mapping[str, Destination]
-    max_associations: int
-    max_pdu_length: int
-    accept_invalid_uids: bool
-    lenient_roles: bool
-    strict: bool
-    timeouts: Timeouts
-    limits: Limits
-
-    def same_title(self, one: str, other: str) -> bool:
-        """Whether two AE titles, without their padding, are the same one."""
-        return one == other or (self.ignore_ae_title_case and one.upper() == other.upper())
-
-
 class Acceptor:
     """What is done with a connection, wherever it comes from, and how many there have been."""
 
     def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
-        self._admitted = self._open = self._accepted = self._rejected = 0
+        self._unassociated: dict[trio.CancelScope, None] = {}
+        self._admitted: Counter[str] = Counter()
+        self._open = self._accepted = self._rejected = 0
 
     def statistics(self) -> ServerStatistics:
         return ServerStatistics(self._open, self._accepted, self._rejected)
 
     async def serve(self, stream: trio.abc.Stream) -> None:
-        """One connection from its handshake to its end. Whatever goes wrong ends it alone."""
+        """One connection from its handshake to its end, which closes it.
+
+        Whatever goes wrong ends this connection alone.
+        """
+        if len(self._unassociated) >= self._settings.max_unassociated:
+            self.drop_unassociated()
+        with trio.CancelScope() as newcomer:
+            self._unassociated[newcomer] = None
+            try:
+                await self._serve(stream, newcomer)
+            except AssociationError as error:
+                logger.info("connection ended: %s", error)
+            except Exception as error:  # the listener outlives whatever one connection does
+                logger.error("connection failed", exc_info=error)
+            finally:
+                self._associating(newcomer)
+                await trio.aclose_forcefully(stream)
+
+    def drop_unassociated(self) -> None:
+        """Close the connection that has waited longest without asking for an association."""
+        if self._unassociated:
+            longest = next(iter(self._unassociated))
+            self._associating(longest)
+            longest.cancel()
+            logger.info("too many connections: closed one that asked for no association")
+
+    def _associating(self, newcomer: trio.CancelScope) -> None:
+        """From here on, the connection is not closed in favour of others."""
+        self._unassociated.pop(newcomer, None)
+
+    async def _serve(self, stream: trio.abc.Stream, newcomer: trio.CancelScope) -> None:
         settings = self._settings
-        try:
-            connection = await self._handshake(stream)
-            if connection is None:
-                return
-            link = Link(
-                connection,
-                Role.ACCEPTOR,
-                max_pdu_length=settings.max_pdu_length,
-                timeouts=settings.timeouts,
-                strict=settings.strict,
-            )
-            async with closing(link):
-                await self._serve_link(link)
-        except AssociationError as error:
-            logger.info("connection ended: %s", error)
-        except Exception as error:  # the listener outlives whatever one connection does
-            logger.error("connection failed", exc_info=error)
+        connection = await self._handshake(stream)
+        if connection is None:
+            return
+        link = Link(
+            connection,
+            Role.ACCEPTOR,
+            max_pdu_length=settings.max_pdu_length,
+            timeouts=settings.timeouts,
+            limits=settings.limits,
+            strict=settings.strict,
+        )
+        async with closing(link):
+            request = await link.await_request()
+            self._associating(newcomer)
+            await self._serve_request(link, request)
 
     async def _handshake(self, stream: trio.abc.Stream) -> trio.abc.Stream | None:
         """The TLS connection over a stream, if TLS is asked for; `None` if it does not come up."""
@@ -123,14 +125,14 @@ class Acceptor:
             return None
         return tls
 
-    async def _serve_link(self, link: Link) -> None:
+    async def _serve_request(self, link: Link, request: AssociateRQ) -> None:
         """The association on a connection, from its request to its end."""
-        request = await link.await_request()
+        peer = link.peer_address.rpartition(":")[0]
         try:
             async with AsyncExitStack() as stack:
-                self._admit(request)
-                self._admitted += 1
-                stack.callback(self._leave)
+                self._admit(request, peer)
+                self._admitted[peer] += 1
+                stack.callback(self._leave, peer)
                 admit = method_of(self._settings.handler, "handle_association")
                 if admit is not None:
                     # the outermost scope of all that the handler opens, so that it can end it
@@ -161,7 +163,7 @@ class Acceptor:
         self._accepted += 1
         try:
             environment = self._environment(request)
-            association = Association(link, environment=environment, limits=settings.limits)
+            association = Association(link, environment=environment)
             async with association.run():
                 await association.wait_over()
             if not isinstance(association.end, AssociationClosed):
@@ -169,18 +171,24 @@ class Acceptor:
         finally:
             self._open -= 1
 
-    def _admit(self, request: AssociateRQ) -> None:
+    def _admit(self, request: AssociateRQ, peer: str) -> None:
         """Refuse what the settings refuse (PS3.8 Table 9-21)."""
         settings = self._settings
-        if self._admitted >= settings.max_associations:
+        if self._admitted.total() >= settings.max_associations or (
+            peer and self._admitted[peer] >= settings.max_associations_per_peer
+        ):
             raise Reject(RejectReason.LOCAL_LIMIT_EXCEEDED, RejectResult.TRANSIENT)
+        if len(request.contexts) > settings.limits.contexts:
+            raise Reject(RejectReason.LOCAL_LIMIT_EXCEEDED)
         if settings.ae_title is None or settings.accept_any_called_ae_title:
             return
         if not settings.same_title(request.called_ae_title, settings.ae_title):
             raise Reject(RejectReason.CALLED_AE_TITLE_NOT_RECOGNIZED)
 
-    def _leave(self) -> None:
-        self._admitted -= 1
+    def _leave(self, peer: str) -> None:
+        self._admitted[peer] -= 1
+        if not self._admitted[peer]:
+            del self._admitted[peer]
 
     def _environment(self, request: AssociateRQ) -> Environment:
         settings = self._settings
@@ -252,46 +260,3 @@ async def _watch(
         with_peer.cancel()
     if failure is not None:
         raise failure
-
-
-def settings_for(
-    handler: object,
-    *,
-    ae_title: str | None = None,
-    accept_any_called_ae_title: bool = False,
-    ignore_ae_title_case: bool = False,
-    contexts: Iterable[PresentationContext] | None = None,
-    accept_unknown_storage: bool = False,
-    accept_invalid_uids: bool = False,
-    lenient_roles: bool = False,
-    strict: bool = False,
-    ssl_context: ssl.SSLContext | None = None,
-    peers: PeerMap | None = None,
-    max_associations: int = 200,
-    max_pdu_length: int = DEFAULT_MAX_PDU_LENGTH,
-    timeouts: Timeouts | None = None,
-    limits: Limits | None = None,
-) -> ServerSettings:
-    """The options of `open_server`, checked."""
-    own_user_information(max_pdu_length)  # refuses what cannot be announced
-    return ServerSettings(
-        handler=handler,
-        ae_title=None if ae_title is None else check_ae_title(ae_title),
-        accept_any_called_ae_title=accept_any_called_ae_title,
-        ignore_ae_title_case=ignore_ae_title_case,
-        policy=acceptance_policy(
-            services_of(handler), contexts, unknown_storage=accept_unknown_storage
-        ),
-        ssl_context=ssl_context,
-        peers={
-            check_ae_title(title): peer if isinstance(peer, Destination) else Destination(*peer)
-            for title, peer in (peers or {}).items()
-        },
-        max_associations=max_associations,
-        max_pdu_length=max_pdu_length,
-        accept_invalid_uids=accept_invalid_uids,
-        lenient_roles=lenient_roles,
-        strict=strict,
-        timeouts=timeouts or Timeouts(),
-        limits=limits or Limits(),
-    )

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, cast, final
 import trio
 
 from . import datasets
-from .config import Limits
 from .contexts import context_for, storage_context
 from .errors import AssociationError, LocalProtocolError, leaves
 from .exchange import Exchange
@@ -45,9 +44,9 @@ class Association:
     which is 1 unless negotiated, is full (PS3.7 §D.3.3.3).
     """
 
-    def __init__(self, link: Link, *, environment: Environment, limits: Limits) -> None:
+    def __init__(self, link: Link, *, environment: Environment) -> None:
         self._link = link
-        self._exchange = Exchange(self, link, environment, limits)
+        self._exchange = Exchange(self, link, environment)
         self._exchange.on_end = self._on_end
         self._nursery: trio.Nursery | None = None
         self._raise_end = False

@@ -196,6 +196,7 @@ async def associate_over(
         Role.REQUESTOR,
         max_pdu_length=max_pdu_length,
         timeouts=timeouts,
+        limits=limits or Limits(),
         strict=strict,
     )
     async with closing(link):
@@ -224,7 +225,7 @@ async def associate_over(
         except BaseException:
             await link.abort()
             raise
-        association = Association(link, environment=Environment(handler), limits=limits or Limits())
+        association = Association(link, environment=Environment(handler))
         async with association.run():
             yield association
 

@@ -46,10 +46,19 @@ class Timeouts:
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """How much of a peer's data the library holds for one association, in bytes.
+    """How much of a peer's data the library holds for one association, in bytes where not said.
 
-    PDUs and command sets have limits of their own in the protocol core.
+    Of a PDU, the length is checked at its header, against what was announced as `max_pdu_length`
+    and at least 1 MiB. Messages of one direction come one after the other (PS3.8 Annex E), so that
+    at most one is unfinished; how many operations are under way is the negotiated window's.
     """
+
+    contexts: int = attrs.field(default=128, validator=_positive)
+    """Presentation contexts in an A-ASSOCIATE-RQ; with more, it is rejected. 128, as many as there
+    are context IDs."""
+    command_set: int = attrs.field(default=1 << 16, validator=_positive)
+    """The command set of one message. The longest of the standard have a few hundred bytes; an
+    attribute identifier list of every attribute there is still fits in 64 KiB."""
 
     memory_per_message: int = attrs.field(default=1 << 20, validator=_positive)
     """Data set bytes of one message, or matches of one C-FIND, kept in memory while their reader
@@ -58,5 +67,6 @@ class Limits:
     """Seconds for which the connection waits for such a reader to take anything at all."""
     data_set: int = attrs.field(default=1 << 32, validator=_positive)
     """One instance in a C-STORE. 4 GiB, the most that a 32-bit value length can describe."""
-    identifier: int = attrs.field(default=16 << 20, validator=_positive)
-    """A data set that is not an instance: identifiers, and the attributes of DIMSE-N."""
+    identifier: int = attrs.field(default=4 << 20, validator=_positive)
+    """A data set that is not an instance: identifiers, and the attributes of DIMSE-N. 4 MiB, which
+    is a storage commitment request for 25,000 instances; it is decoded as a whole."""

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from .config import Limits
 from .errors import (
     AssociationAborted,
     AssociationClosed,
@@ -55,12 +54,9 @@ class Exchange:
         association: What handlers see of it.
         link: The connection.
         environment: What performing needs.
-        limits: How much of the peer's data is held.
     """
 
-    def __init__(
-        self, association: Association, link: Link, environment: Environment, limits: Limits
-    ) -> None:
+    def __init__(self, association: Association, link: Link, environment: Environment) -> None:
         self.link = link
         self.over = trio.Event()
         """Set when the association has ended, in whatever way; `end` then says how."""
@@ -71,7 +67,7 @@ class Exchange:
         """Called when it ends, every operation told; says whether the user could not expect it."""
         self._association = association
         self._environment = environment
-        self._limits = limits
+        self._limits = link.limits
         self._invocations = Invocations(link.negotiated.max_invoked)
         self._performances: dict[int, Performance] = {}
         self._retrieving: list[GetOperation] = []

@@ -17,7 +17,7 @@ from math import inf
 
 import trio
 
-from .config import Timeouts
+from .config import Limits, Timeouts
 from .errors import (
     AssociationAborted,
     AssociationClosed,
@@ -64,6 +64,7 @@ class Link:
         role: Which side of the association this is.
         max_pdu_length: What is announced as maximum length, in bytes.
         timeouts: Of these, `associate`, `network`, `linger` and `cancel_grace` are the link's.
+        limits: Of these, `command_set` is the link's.
         strict: As of `UpperLayer`.
     """
 
@@ -74,10 +75,17 @@ class Link:
         *,
         max_pdu_length: int,
         timeouts: Timeouts,
+        limits: Limits,
         strict: bool = False,
     ) -> None:
-        self.core = DimseConnection(role, max_pdu_length=max_pdu_length, strict=strict)
+        self.core = DimseConnection(
+            role,
+            max_pdu_length=max_pdu_length,
+            max_command_length=limits.command_set,
+            strict=strict,
+        )
         self.timeouts = timeouts
+        self.limits = limits
         self._transport = Transport(stream, timeout=timeouts.network, grace=timeouts.cancel_grace)
         self._message_lock = trio.Lock()
         self._receive_scope = trio.CancelScope()

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import AsyncGenerator, Iterable
+import errno
+import logging
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, final
+from math import inf
+from typing import Unpack, final
 
 import trio
 
-from .acceptor import Acceptor, PeerMap, ServerSettings, ServerStatistics, settings_for
-from .client import DEFAULT_MAX_PDU_LENGTH
-from .config import Limits, Timeouts
+from .acceptor import Acceptor, ServerStatistics
 from .errors import leaves
-from .protocol.negotiation import PresentationContext
+from .settings import ServerOptions, ServerSettings
+
+logger = logging.getLogger("dimse_trio")
+
+EXHAUSTION = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""What accepting a connection fails with while the system has no room for it."""
+EXHAUSTION_PAUSE = 0.1
+"""Seconds before it is tried again."""
+EXHAUSTION_SILENCE = 60.0
+"""Seconds without exhaustion after which the log says it again."""
 
 
 @final
@@ -59,11 +68,29 @@ class Server:
             async with trio.open_nursery() as connections:
                 self._connections = connections.cancel_scope
                 with self._accepting:
-                    await trio.serve_listeners(
-                        self._acceptor.serve, self._listeners, handler_nursery=connections
-                    )
+                    async with trio.open_nursery() as listening:
+                        for listener in self._listeners:
+                            listening.start_soon(self._accept, listener, connections)
         finally:
             self._stopped.set()
+
+    async def _accept(self, listener: trio.SocketListener, connections: trio.Nursery) -> None:
+        """Accept connections, and fewer while the system has no descriptor or memory for them."""
+        silent_until = -inf
+        async with listener:
+            while True:
+                try:
+                    stream = await listener.accept()
+                except OSError as error:
+                    if error.errno not in EXHAUSTION:
+                        raise
+                    if trio.current_time() >= silent_until:
+                        logger.error("cannot accept connections: %s; trying again", error)
+                    silent_until = trio.current_time() + EXHAUSTION_SILENCE
+                    self._acceptor.drop_unassociated()
+                    await trio.sleep(EXHAUSTION_PAUSE)
+                else:
+                    connections.start_soon(self._acceptor.serve, stream)
 
 
 @asynccontextmanager
@@ -72,20 +99,7 @@ async def open_server(
     port: int = 0,
     *,
     host: str | None = "127.0.0.1",
-    ae_title: str | None = None,
-    accept_any_called_ae_title: bool = False,
-    ignore_ae_title_case: bool = False,
-    contexts: Iterable[PresentationContext] | None = None,
-    accept_unknown_storage: bool = False,
-    accept_invalid_uids: bool = False,
-    lenient_roles: bool = False,
-    strict: bool = False,
-    ssl_context: ssl.SSLContext | None = None,
-    peers: PeerMap | None = None,
-    max_associations: int = 200,
-    max_pdu_length: int = DEFAULT_MAX_PDU_LENGTH,
-    timeouts: Timeouts | None = None,
-    limits: Limits | None = None,
+    **options: Unpack[ServerOptions],
 ) -> AsyncGenerator[Server]:
     """Listen for associations and perform what they ask for with `handler`, inside a block.
 
@@ -95,49 +109,15 @@ async def open_server(
         handler: An object with `handle_*` methods; those that it has decide what is accepted.
         port: The port to listen on; 0 for a free one, see `Server.port`.
         host: The address to listen on; `None` for all of this machine's.
-        ae_title: Our AE title. An association that calls another is rejected; `None` takes all.
-        accept_any_called_ae_title: Take all, though there is an `ae_title`.
-        ignore_ae_title_case: Compare AE titles, move destinations too, whatever their case.
-        contexts: What is accepted, in place of every SOP class of the handler's services in every
-            transfer syntax that fits.
-        accept_unknown_storage: Take SOP classes that are in no table as storage classes.
-        accept_invalid_uids: Let SOP Instance UIDs that are none reach the handler's `handle_store`.
-        lenient_roles: Send the instances of a C-GET also to requestors that have not asked for the
-            SCP role by role selection.
-        strict: As for `open_association`.
-        ssl_context: For TLS.
-        peers: AE title to `Destination` or `(host, port)`: where a C-MOVE may go. A handler with
-            `resolve_destination` is asked instead.
-        max_associations: Beyond these, an association is rejected as transient, local limit
-            exceeded. 200: enough for a department, and for its memory.
-        max_pdu_length: The longest P-DATA-TF that peers may send, in bytes; 0 without limit.
-        timeouts: How long the library itself waits.
-        limits: How much of the peers' data is held.
+        options: What is accepted, from whom, and how much of it: `ServerOptions`.
 
     Raises:
         OSError: The port is taken, or not ours to take.
         HandlerError: A handler's method does not have its protocol's signature.
         LocalProtocolError: An argument cannot be.
     """
-    settings = settings_for(
-        handler,
-        ae_title=ae_title,
-        accept_any_called_ae_title=accept_any_called_ae_title,
-        ignore_ae_title_case=ignore_ae_title_case,
-        contexts=contexts,
-        accept_unknown_storage=accept_unknown_storage,
-        accept_invalid_uids=accept_invalid_uids,
-        lenient_roles=lenient_roles,
-        strict=strict,
-        ssl_context=ssl_context,
-        peers=peers,
-        max_associations=max_associations,
-        max_pdu_length=max_pdu_length,
-        timeouts=timeouts,
-        limits=limits,
-    )
-    listeners = await trio.open_tcp_listeners(port, host=host)
-    server = Server(settings, list(listeners))
+    settings = ServerSettings(handler=handler, **options)
+    server = Server(settings, await _listen(port, host))
     failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.run)
@@ -150,6 +130,17 @@ async def open_server(
         raise next(leaves(failure)) if _is_lone_cancelled(failure) else failure
 
 
+async def _listen(port: int, host: str | None) -> list[trio.SocketListener]:
+    """Listeners on one port at every address of the host."""
+    listeners = await trio.open_tcp_listeners(port, host=host)
+    if port == 0 and len(listeners) > 1:  # every address has got a port of its own
+        port = listeners[0].socket.getsockname()[1]
+        for listener in listeners:
+            await listener.aclose()
+        listeners = await trio.open_tcp_listeners(port, host=host)
+    return list(listeners)
+
+
 def _is_lone_cancelled(error: BaseException) -> bool:
     return all(isinstance(leaf, trio.Cancelled) for leaf in leaves(error))
 
@@ -159,7 +150,8 @@ async def serve(
     port: int = 104,
     *,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
-    **options: Any,
+    host: str | None = "127.0.0.1",
+    **options: Unpack[ServerOptions],
 ) -> None:
     """Listen and serve until cancelled; then A-ABORT to every association.
 
@@ -170,12 +162,13 @@ async def serve(
         handler: As for `open_server`.
         port: As for `open_server`.
         task_status: Told the `Server`.
-        options: Everything else that `open_server` takes.
+        host: As for `open_server`.
+        options: As for `open_server`.
 
     Raises:
         OSError, HandlerError, LocalProtocolError: As `open_server`.
     """
-    async with open_server(handler, port, **options) as server:
+    async with open_server(handler, port, host=host, **options) as server:
         task_status.started(server)
         await server.wait_stopped()
 
@@ -185,7 +178,7 @@ async def serve_stream(
     stream: trio.abc.Stream,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-    **options: Any,
+    **options: Unpack[ServerOptions],
 ) -> None:
     """Accept an association over any byte stream, and serve it to its end.
 
@@ -196,14 +189,15 @@ async def serve_stream(
         handler: As for `open_server`.
         stream: The connection.
         task_status: Told when handler and options have been checked.
-        options: What `open_server` takes, beside `host` and `port`.
+        options: As for `open_server`.
 
     Raises:
         HandlerError, LocalProtocolError: As `open_server`.
     """
     try:
-        acceptor = Acceptor(settings_for(handler, **options))
-        task_status.started()
-        await acceptor.serve(stream)
-    finally:
+        acceptor = Acceptor(ServerSettings(handler=handler, **options))
+    except BaseException:
         await trio.aclose_forcefully(stream)
+        raise
+    task_status.started()
+    await acceptor.serve(stream)

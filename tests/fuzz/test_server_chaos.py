@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydicom import Dataset
 
 import dimse_trio as dimse
-from dimse_trio.acceptor import Acceptor, settings_for
+from dimse_trio.acceptor import Acceptor
 from dimse_trio.protocol.encode import encode_pdu
 from dimse_trio.protocol.messages import (
     CCancelRQ,
@@ -40,6 +40,7 @@ from dimse_trio.protocol.pdus import (
     ReleaseRQ,
     UserInformation,
 )
+from dimse_trio.settings import ServerSettings
 from dimse_trio.testing.scripted import ScriptedPeer
 from protocol import strategies
 from semantics.script import CONTEXTS, TIMEOUTS, encoded, instance, study
@@ -267,7 +268,7 @@ async def echoes(acceptor: Acceptor) -> None:
 async def run(script: list[Step], *, established: bool, reads: bool, buffered: bool) -> None:
     """One peer's life against a server, and what must hold after it."""
     handler = Erratic()
-    acceptor = Acceptor(settings_for(handler, timeouts=TIMEOUTS))
+    acceptor = Acceptor(ServerSettings(handler=handler, timeouts=TIMEOUTS))
     pair = trio.testing.memory_stream_pair if buffered else trio.testing.lockstep_stream_pair
     ours, theirs = pair()
     peer = ScriptedPeer(theirs)

@@ -12,7 +12,7 @@ from dimse_trio.protocol.encode import encode_pdu
 from dimse_trio.protocol.errors import AbortReason, MalformedCommand, RemoteProtocolError
 from dimse_trio.protocol.events import DataSetFragment, MessageReceived, ProviderAborted
 from dimse_trio.protocol.fragments import (
-    MAX_COMMAND_LENGTH,
+    DEFAULT_MAX_COMMAND_LENGTH,
     MAX_FRAGMENT,
     Assembler,
     fragment_length,
@@ -267,7 +267,7 @@ ECHO = encode_command(CEchoRQ(message_id=1), has_data_set=False)
 STORE = encode_command(CStoreRQ(message_id=1), has_data_set=True)
 RESPONSE = encode_command(CStoreRSP(message_id_being_responded_to=1, status=0), has_data_set=False)
 CANCEL = encode_command(CCancelRQ(message_id_being_responded_to=1), has_data_set=False)
-LONG = bytes(MAX_COMMAND_LENGTH)
+LONG = bytes(DEFAULT_MAX_COMMAND_LENGTH)
 
 WRONG: dict[str, tuple[list[PDV], AbortReason, str]] = {
     "a data set first": (
@@ -367,10 +367,10 @@ def test_a_wrong_sequence_ends_the_association(what: str, together: bool) -> Non
 
 
 def test_a_command_set_as_long_as_the_bound_is_taken() -> None:
-    filler = MAX_COMMAND_LENGTH - len(ECHO) - 8
+    filler = DEFAULT_MAX_COMMAND_LENGTH - len(ECHO) - 8
     echo = CEchoRQ(message_id=1, unknown=((0x0009_0010, bytes(filler)),))
     command = encode_command(echo, has_data_set=False)
-    assert len(command) == MAX_COMMAND_LENGTH
+    assert len(command) == DEFAULT_MAX_COMMAND_LENGTH
     pair = ConnectionPair.established()
     [event] = receive(pair.acceptor, [encode_pdu(PDataTF((PDV(1, True, True, command),)))])
     assert event == MessageReceived(1, echo, has_data_set=False)

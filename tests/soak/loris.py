@@ -58,7 +58,7 @@ class Echo:
 async def run_server(artim: float) -> None:
     """The other process. A PDU on an association may take as long as a request for one."""
     timeouts = dimse.Timeouts(associate=artim, network=artim, linger=1)
-    await serve_and_report(Echo(), timeouts=timeouts, max_associations=1000)
+    await serve_and_report(Echo(), timeouts=timeouts, max_associations=1000, max_unassociated=1000)
 
 
 @attrs.define

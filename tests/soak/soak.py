@@ -109,7 +109,11 @@ async def run_server(folder: Path) -> None:
         size = LARGE if index == 3 else SMALL
         write_instance(folder / f"get-{index}.dcm", f"1.2.4.{index}", size)
     await serve_and_report(
-        Busy(folder), timeouts=SERVER_TIMEOUTS, max_associations=150, ae_title="SOAK"
+        Busy(folder),
+        timeouts=SERVER_TIMEOUTS,
+        max_associations=150,
+        max_associations_per_peer=150,
+        ae_title="SOAK",
     )
 
 

@@ -71,6 +71,7 @@ class Listening:
             ssl_context=listener.ssl_context,
             peers=peers,
             max_associations=listener.max_associations,
+            max_associations_per_peer=listener.max_associations_per_peer,
             max_pdu_length=listener.max_pdu_length,
             timeouts=listener.timeouts,
         ) as server:

@@ -271,6 +271,7 @@ class Listener:
     accept_any_called_ae_title: bool
     accept_unknown_storage: bool
     max_associations: int
+    max_associations_per_peer: int
     max_pdu_length: int
     timeouts: dimse.Timeouts
     grace: float
@@ -314,6 +315,14 @@ _listener_options = _all(
         help="At once; others are rejected until one ends.",
     ),
     click.option(
+        "--max-associations-per-peer",
+        type=click.IntRange(min=1),
+        metavar="N",
+        default=100,
+        show_default=True,
+        help="The same for the associations from one address.",
+    ),
+    click.option(
         "--max-pdu",
         type=int,
         callback=_pdu_length,
@@ -354,6 +363,7 @@ def listener_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode
         accept_unknown_storage: bool,
         artim: float,
         max_associations: int,
+        max_associations_per_peer: int,
         max_pdu: int,
         grace: float,
         port_file: str | None,
@@ -364,8 +374,6 @@ def listener_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode
         **others: Any,
     ) -> ExitCode:
         log.set_up(verbose, listener=True)
-        if port == 0 and host in ("", "*"):
-            raise click.UsageError("a free port (--port 0) is one of a single --host, not of *")
         listener = Listener(
             host=None if host in ("", "*") else host.strip("[]"),
             port=port,
@@ -373,6 +381,7 @@ def listener_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode
             accept_any_called_ae_title=accept_any_called_aet,
             accept_unknown_storage=accept_unknown_storage,
             max_associations=max_associations,
+            max_associations_per_peer=max_associations_per_peer,
             max_pdu_length=max_pdu,
             timeouts=attrs.evolve(dimse.Timeouts(), associate=artim),
             grace=grace,

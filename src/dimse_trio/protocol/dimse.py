@@ -20,7 +20,7 @@ from .events import (
     MessageReceived,
     PDataReceived,
 )
-from .fragments import Assembler, fragment_length, split
+from .fragments import DEFAULT_MAX_COMMAND_LENGTH, Assembler, fragment_length, split
 from .messages import CCancelRQ, Message, Request, Response, encode_command
 from .negotiation import Negotiated, doubts, outcome
 from .pdus import AssociateAC, AssociateRJ, AssociateRQ
@@ -45,14 +45,25 @@ class Invoked:
 class DimseConnection:
     """One association's protocol: the upper layer, messages, and the operations under way.
 
-    Args: as of `UpperLayer`.
+    Args:
+        role: As of `UpperLayer`.
+        max_pdu_length: As of `UpperLayer`.
+        max_command_length: Longest command set taken from the peer, in bytes.
+        strict: As of `UpperLayer`.
     """
 
-    def __init__(self, role: Role, *, max_pdu_length: int, strict: bool = False) -> None:
+    def __init__(
+        self,
+        role: Role,
+        *,
+        max_pdu_length: int,
+        max_command_length: int = DEFAULT_MAX_COMMAND_LENGTH,
+        strict: bool = False,
+    ) -> None:
         self.upper_layer = UpperLayer(role, max_pdu_length=max_pdu_length, strict=strict)
         self.invoked: dict[int, Invoked] = {}
         self.performing: dict[int, Request] = {}
-        self._assembler = Assembler()
+        self._assembler = Assembler(max_command_length)
         self._pdvs: deque[DimseEvent] = deque()
         self._request: AssociateRQ | None = None
         self._negotiated: Negotiated | None = None

@@ -19,7 +19,7 @@ MAX_FRAGMENT = (1 << 17) - PDV_OVERHEAD
 """Longest fragment sent, in bytes, to a peer that takes more or any length: beyond 128 KiB a PDU
 saves no further system calls worth having, and it is what DCMTK can receive."""
 MIN_FRAGMENT = 2
-MAX_COMMAND_LENGTH = 1 << 16
+DEFAULT_MAX_COMMAND_LENGTH = 1 << 16
 """Longest command set taken, in bytes. The longest of the standard has a few hundred; an attribute
 identifier list of every attribute there is would still fit."""
 
@@ -44,11 +44,16 @@ def split(data: bytes | memoryview, length: int) -> Iterator[tuple[memoryview, b
 
 
 class Assembler:
-    """Gathers the PDVs of one direction into messages."""
+    """Gathers the PDVs of one direction into messages.
 
-    __slots__ = ("_command", "_context_id", "_in_data_set")
+    Args:
+        max_command_length: Longest command set taken, in bytes.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_command", "_context_id", "_in_data_set", "_max_command_length")
+
+    def __init__(self, max_command_length: int = DEFAULT_MAX_COMMAND_LENGTH) -> None:
+        self._max_command_length = max_command_length
         self._command = bytearray()
         self._context_id: int | None = None
         self._in_data_set = False
@@ -82,8 +87,8 @@ class Assembler:
             if pdv.is_last:
                 self._reset()
             return DataSetFragment(pdv.data, pdv.is_last)
-        if len(self._command) + len(pdv.data) > MAX_COMMAND_LENGTH:
-            raise MalformedCommand(f"a command set of more than {MAX_COMMAND_LENGTH} bytes")
+        if len(self._command) + len(pdv.data) > self._max_command_length:
+            raise MalformedCommand(f"a command set of more than {self._max_command_length} bytes")
         self._command += pdv.data
         if not pdv.is_last:
             return None

@@ -1,0 +1,129 @@
+"""What a listener is told: `ServerOptions`, as its caller writes it, `ServerSettings`, checked."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable, Mapping
+from typing import TypedDict
+
+import attrs
+
+from .client import DEFAULT_MAX_PDU_LENGTH, Destination, check_ae_title, own_user_information
+from .config import Limits, Timeouts
+from .contexts import acceptance_policy
+from .handlers import services_of
+from .protocol.negotiation import Policy, PresentationContext
+
+PeerMap = Mapping[str, Destination | tuple[str, int]]
+
+
+class ServerOptions(TypedDict, total=False):
+    """The options that `open_server`, `serve` and `serve_stream` share, all by keyword."""
+
+    ae_title: str | None
+    """Our AE title. An association that calls another is rejected; `None`, the default, takes
+    all."""
+    accept_any_called_ae_title: bool
+    """Take all, though there is an `ae_title`."""
+    ignore_ae_title_case: bool
+    """Compare AE titles, move destinations too, whatever their case."""
+    contexts: Iterable[PresentationContext] | None
+    """What is accepted, in place of every SOP class of the handler's services in every transfer
+    syntax that fits."""
+    accept_unknown_storage: bool
+    """Take SOP classes that are in no table as storage classes."""
+    accept_invalid_uids: bool
+    """Let SOP Instance UIDs that are none reach the handler's `handle_store`."""
+    lenient_roles: bool
+    """Send the instances of a C-GET also to requestors that have not asked for the SCP role by role
+    selection."""
+    strict: bool
+    """As for `open_association`."""
+    ssl_context: ssl.SSLContext | None
+    """For TLS."""
+    peers: PeerMap | None
+    """AE title to `Destination` or `(host, port)`: where a C-MOVE may go. A handler with
+    `resolve_destination` is asked instead."""
+    max_associations: int
+    """Beyond these, an association is rejected as transient, local limit exceeded. 200: enough for
+    a department, and for its memory."""
+    max_associations_per_peer: int
+    """The same for the associations from one network address. 100: one peer that opens them without
+    end leaves half to the others."""
+    max_unassociated: int
+    """Connections whose peer has not asked for an association yet. One more closes the one that has
+    waited longest, so that idle connections cannot lock anybody out. 512: half of the descriptors
+    that systems give a process."""
+    max_pdu_length: int
+    """The longest P-DATA-TF that peers may send, in bytes; 0 without limit."""
+    timeouts: Timeouts | None
+    """How long the library itself waits."""
+    limits: Limits | None
+    """How much of the peers' data is held."""
+
+
+def _destinations(peers: PeerMap | None) -> Mapping[str, Destination]:
+    return {
+        check_ae_title(title): peer if isinstance(peer, Destination) else Destination(*peer)
+        for title, peer in (peers or {}).items()
+    }
+
+
+def _timeouts(timeouts: Timeouts | None) -> Timeouts:
+    return timeouts or Timeouts()
+
+
+def _limits(limits: Limits | None) -> Limits:
+    return limits or Limits()
+
+
+def _at_least_one(_: object, attribute: attrs.Attribute[int], value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{attribute.name} must be at least 1")
+
+
+def _can_be_announced(_: object, __: attrs.Attribute[int], value: int) -> None:
+    own_user_information(value)
+
+
+def _policy(settings: ServerSettings) -> Policy:
+    return acceptance_policy(
+        services_of(settings.handler),
+        settings.contexts,
+        unknown_storage=settings.accept_unknown_storage,
+    )
+
+
+@attrs.frozen(kw_only=True)
+class ServerSettings:
+    """The options with their defaults, and what follows from them.
+
+    Raises:
+        HandlerError: A handler's method does not have its protocol's signature.
+        LocalProtocolError: An option cannot be.
+    """
+
+    handler: object
+    ae_title: str | None = attrs.field(
+        default=None, converter=attrs.converters.optional(check_ae_title)
+    )
+    accept_any_called_ae_title: bool = False
+    ignore_ae_title_case: bool = False
+    contexts: Iterable[PresentationContext] | None = None
+    accept_unknown_storage: bool = False
+    accept_invalid_uids: bool = False
+    lenient_roles: bool = False
+    strict: bool = False
+    ssl_context: ssl.SSLContext | None = None
+    peers: Mapping[str, Destination] = attrs.field(default=None, converter=_destinations)
+    max_associations: int = attrs.field(default=200, validator=_at_least_one)
+    max_associations_per_peer: int = attrs.field(default=100, validator=_at_least_one)
+    max_unassociated: int = attrs.field(default=512, validator=_at_least_one)
+    max_pdu_length: int = attrs.field(default=DEFAULT_MAX_PDU_LENGTH, validator=_can_be_announced)
+    timeouts: Timeouts = attrs.field(default=None, converter=_timeouts)
+    limits: Limits = attrs.field(default=None, converter=_limits)
+    policy: Policy = attrs.field(init=False, default=attrs.Factory(_policy, takes_self=True))
+
+    def same_title(self, one: str, other: str) -> bool:
+        """Whether two AE titles, without their padding, are the same one."""
+        return one == other or (self.ignore_ae_title_case and one.upper() == other.upper())
