@@ -88,7 +88,13 @@ def own_user_information(
     """What this side says about itself when it negotiates."""
     if not 0 <= max_pdu_length < 1 << 32 or 0 < max_pdu_length < 128:
         raise LocalProtocolError("max_pdu_length must be 0 (no limit) or at least 128 bytes")
-    window = None if async_operations is None else AsynchronousOperations(*async_operations)
+    window = None
+    if async_operations is not None:
+        if not all(0 <= count <= 0xFFFF for count in async_operations):
+            raise LocalProtocolError(
+                f"async_operations {async_operations} must be two numbers up to 65535"
+            )
+        window = AsynchronousOperations(*async_operations)
     return UserInformation(
         maximum_length=max_pdu_length,
         implementation_class_uid=IMPLEMENTATION_CLASS_UID,

@@ -186,10 +186,12 @@ def acceptance_policy(
     unknown_storage: bool,
 ) -> Policy:
     """What a handler's services, or an explicit list, amount to in negotiation."""
-    role_scu = sop_classes(Service.STORAGE) if Service.GET in services else ()
+    role_scu = set(sop_classes(Service.STORAGE) if Service.GET in services else ())
     supported: dict[str, tuple[str, ...]]
     if contexts is not None:
+        contexts = list(contexts)
         supported = {c.abstract_syntax: c.transfer_syntaxes for c in contexts}
+        role_scu.update(c.abstract_syntax for c in contexts if c.scp)
         return Policy(supported, role_scu=role_scu)
     supported = {}
     for service in services - {Service.STORAGE}:

@@ -123,6 +123,7 @@ class Exchange:
             raise
         invocation = Invocation(request, context, self._limits.memory_per_message)
         self._invocations.add(invocation)
+        self._stir()  # its response must come past what a handler has not read
         begun(invocation)
         self._set_deadline()
         try:

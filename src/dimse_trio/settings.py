@@ -29,7 +29,7 @@ class ServerOptions(TypedDict, total=False):
     """Compare AE titles, move destinations too, whatever their case."""
     contexts: Iterable[PresentationContext] | None
     """What is accepted, in place of every SOP class of the handler's services in every transfer
-    syntax that fits."""
+    syntax that fits. With `scp`, a requestor that wants to be the SCP of the class may be."""
     accept_unknown_storage: bool
     """Take SOP classes that are in no table as storage classes."""
     accept_invalid_uids: bool
@@ -54,6 +54,10 @@ class ServerOptions(TypedDict, total=False):
     """Connections whose peer has not asked for an association yet. One more closes the one that has
     waited longest, so that idle connections cannot lock anybody out. 512: half of the descriptors
     that systems give a process."""
+    async_operations: tuple[int, int]
+    """Operations invoked and performed at once on one association with a peer that proposes a
+    window, 0 without limit (PS3.7 §D.3.3.3). (1, 1), the default, is none: with more, handlers of
+    one association run concurrently."""
     max_pdu_length: int
     """The longest P-DATA-TF that peers may send, in bytes; 0 without limit."""
     timeouts: Timeouts | None
@@ -82,16 +86,22 @@ def _at_least_one(_: object, attribute: attrs.Attribute[int], value: int) -> Non
         raise ValueError(f"{attribute.name} must be at least 1")
 
 
+def _window(_: object, __: attrs.Attribute[tuple[int, int]], value: tuple[int, int]) -> None:
+    own_user_information(0, async_operations=value)
+
+
 def _can_be_announced(_: object, __: attrs.Attribute[int], value: int) -> None:
     own_user_information(value)
 
 
 def _policy(settings: ServerSettings) -> Policy:
-    return acceptance_policy(
+    policy = acceptance_policy(
         services_of(settings.handler),
         settings.contexts,
         unknown_storage=settings.accept_unknown_storage,
     )
+    invoked, performed = settings.async_operations
+    return attrs.evolve(policy, max_invoked=invoked, max_performed=performed)
 
 
 @attrs.frozen(kw_only=True)
@@ -119,6 +129,7 @@ class ServerSettings:
     max_associations: int = attrs.field(default=200, validator=_at_least_one)
     max_associations_per_peer: int = attrs.field(default=100, validator=_at_least_one)
     max_unassociated: int = attrs.field(default=512, validator=_at_least_one)
+    async_operations: tuple[int, int] = attrs.field(default=(1, 1), validator=_window)
     max_pdu_length: int = attrs.field(default=DEFAULT_MAX_PDU_LENGTH, validator=_can_be_announced)
     timeouts: Timeouts = attrs.field(default=None, converter=_timeouts)
     limits: Limits = attrs.field(default=None, converter=_limits)

@@ -44,7 +44,7 @@ async def associated_pair(
         contexts: What the requestor proposes; by default `default_contexts()`.
         called_ae_title: What the requestor calls the acceptor.
         calling_ae_title: The requestor's AE title.
-        async_operations: The window that the requestor proposes.
+        async_operations: The window that the requestor proposes, and the acceptor agrees to.
         requestor_handler: Performs what the acceptor requests of the requestor.
         timeouts: For both sides.
         limits: For both sides.
@@ -58,6 +58,8 @@ async def associated_pair(
     failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
         try:
+            if async_operations is not None:
+                server_options["async_operations"] = async_operations[::-1]
             await nursery.start(
                 partial(_serve, handler, theirs, timeouts=timeouts, limits=limits, **server_options)
             )
