@@ -76,33 +76,50 @@ def _imports(path: Path) -> Iterator[str]:
 def public_names(module_name: str) -> dict[str, object]:
     """What a public module exports: its `__all__`, its re-exports, or what it defines."""
     module = importlib.import_module(module_name)
-    names = getattr(module, "__all__", None) or [
-        name
-        for name, value in vars(module).items()
-        if not name.startswith("_")
-        and not isinstance(value, ModuleType)
+    if hasattr(module, "__all__"):
+        return {name: getattr(module, name) for name in module.__all__}
+    names = {name: getattr(module, name) for name in dir(module) if not name.startswith("_")}
+    return {
+        name: value
+        for name, value in names.items()
+        if not isinstance(value, ModuleType)
         and (getattr(value, "__module__", None) or "").startswith(module_name)
-    ]
-    return {name: getattr(module, name) for name in names}
+    }
+
+
+def _reexports() -> list[ast.ImportFrom]:
+    """What the package says to type checkers that it has."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    return [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level]
 
 
 def test_reexports_are_written_so_that_type_checkers_see_them() -> None:
     """`from .x import y as y` is the form for a package that has `py.typed` (PEP 484)."""
-    tree = ast.parse((PACKAGE / "__init__.py").read_text())
-    hidden = [
-        alias.name
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom) and node.level
-        for alias in node.names
-        if alias.asname != alias.name
-    ]
+    hidden = [a.name for node in _reexports() for a in node.names if a.asname != a.name]
     assert hidden == []
 
 
 def test_public_names_are_in_alphabetical_order_of_their_modules() -> None:
-    tree = ast.parse((PACKAGE / "__init__.py").read_text())
-    modules = [n.module for n in tree.body if isinstance(n, ast.ImportFrom) and n.level]
+    modules = [n.module for n in _reexports() if n.module != "version"]
     assert modules == sorted(modules, key=str)
+
+
+def test_a_public_name_is_imported_from_where_type_checkers_find_it() -> None:
+    homes = {a.name: str(n.module) for n in _reexports() for a in n.names}
+    del homes["__version__"]
+    assert vars(dimse_trio)["_HOMES"] == homes
+
+
+def test_importing_the_package_imports_little() -> None:
+    """Nothing of it before it is used, and pydicom not before a data set is touched."""
+    script = (
+        "import sys, dimse_trio\n"
+        "print(sorted(m for m in sys.modules if m.startswith('dimse_trio.')))\n"
+        "dimse_trio.open_association, dimse_trio.serve, dimse_trio.query\n"
+        "print(sorted({'pydicom', 'click', 'rich', 'sqlalchemy', 'numpy'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.PIPE)
+    assert done.stdout.decode().splitlines() == ["['dimse_trio.version']", "[]"]
 
 
 @pytest.mark.parametrize("module_name", PUBLIC)

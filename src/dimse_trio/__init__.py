@@ -2,79 +2,130 @@
 
 Everything that users need is here, under `import dimse_trio as dimse`; `dimse_trio.archive` is the
 embedded archive, `dimse_trio.matching` its matching engine, `dimse_trio.testing` for tests.
+
+A name's module is imported when the name is first used: a script that sends C-ECHO needs no server,
+and nothing needs pydicom before it touches a data set.
 """
 
 from __future__ import annotations
 
-from .acceptor import ServerStatistics as ServerStatistics
-from .association import Association as Association
-from .client import Destination as Destination
-from .client import associate_over as associate_over
-from .client import open_association as open_association
-from .config import Limits as Limits
-from .config import Timeouts as Timeouts
-from .contexts import contexts_for as contexts_for
-from .contexts import default_contexts as default_contexts
-from .contexts import retrieve_contexts as retrieve_contexts
-from .contexts import split_instances as split_instances
-from .datasets import DataSetError as DataSetError
-from .errors import AssociationAborted as AssociationAborted
-from .errors import AssociationClosed as AssociationClosed
-from .errors import AssociationError as AssociationError
-from .errors import AssociationRejected as AssociationRejected
-from .errors import AssociationTimeout as AssociationTimeout
-from .errors import ConnectionFailed as ConnectionFailed
-from .errors import ContextNotAccepted as ContextNotAccepted
-from .errors import DataSetTooLarge as DataSetTooLarge
-from .errors import DimseError as DimseError
-from .errors import HandlerError as HandlerError
-from .errors import InvalidFile as InvalidFile
-from .errors import LocalProtocolError as LocalProtocolError
-from .errors import ProtocolError as ProtocolError
-from .errors import QueryError as QueryError
-from .errors import Reject as Reject
-from .errors import RejectReason as RejectReason
-from .errors import RejectResult as RejectResult
-from .errors import RejectSource as RejectSource
-from .errors import RemoteProtocolError as RemoteProtocolError
-from .errors import StatusError as StatusError
-from .handlers import Handler as Handler
-from .handlers import SupportsAssociation as SupportsAssociation
-from .handlers import SupportsDestinations as SupportsDestinations
-from .handlers import SupportsEcho as SupportsEcho
-from .handlers import SupportsFind as SupportsFind
-from .handlers import SupportsGet as SupportsGet
-from .handlers import SupportsMove as SupportsMove
-from .handlers import SupportsStore as SupportsStore
-from .operations import FindOperation as FindOperation
-from .operations import GetOperation as GetOperation
-from .operations import MoveOperation as MoveOperation
-from .operations import RetrieveResult as RetrieveResult
-from .part10 import Instance as Instance
-from .protocol.negotiation import AcceptedContext as AcceptedContext
-from .protocol.negotiation import Negotiated as Negotiated
-from .protocol.negotiation import PresentationContext as PresentationContext
-from .protocol.pdus import RoleSelection as RoleSelection
-from .protocol.pdus import UserIdentity as UserIdentity
-from .protocol.pdus import UserIdentityType as UserIdentityType
-from .protocol.status import Status as Status
-from .protocol.status import StatusCategory as StatusCategory
-from .protocol.uids import Service as Service
-from .protocol.uids import uid_name as uid_name
-from .protocol.uids import uid_of as uid_of
-from .queries import Model as Model
-from .queries import Query as Query
-from .queries import query as query
-from .requests import AssociationRequest as AssociationRequest
-from .requests import EchoRequest as EchoRequest
-from .requests import FindRequest as FindRequest
-from .requests import GetRequest as GetRequest
-from .requests import MoveOriginator as MoveOriginator
-from .requests import MoveRequest as MoveRequest
-from .requests import StoreRequest as StoreRequest
-from .server import Server as Server
-from .server import open_server as open_server
-from .server import serve as serve
-from .server import serve_stream as serve_stream
-from .settings import ServerOptions as ServerOptions
+from typing import TYPE_CHECKING
+
 from .version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from .acceptor import ServerStatistics as ServerStatistics
+    from .association import Association as Association
+    from .client import Destination as Destination
+    from .client import associate_over as associate_over
+    from .client import open_association as open_association
+    from .config import Limits as Limits
+    from .config import Timeouts as Timeouts
+    from .contexts import contexts_for as contexts_for
+    from .contexts import default_contexts as default_contexts
+    from .contexts import retrieve_contexts as retrieve_contexts
+    from .contexts import split_instances as split_instances
+    from .datasets import DataSetError as DataSetError
+    from .errors import AssociationAborted as AssociationAborted
+    from .errors import AssociationClosed as AssociationClosed
+    from .errors import AssociationError as AssociationError
+    from .errors import AssociationRejected as AssociationRejected
+    from .errors import AssociationTimeout as AssociationTimeout
+    from .errors import ConnectionFailed as ConnectionFailed
+    from .errors import ContextNotAccepted as ContextNotAccepted
+    from .errors import DataSetTooLarge as DataSetTooLarge
+    from .errors import DimseError as DimseError
+    from .errors import HandlerError as HandlerError
+    from .errors import InvalidFile as InvalidFile
+    from .errors import LocalProtocolError as LocalProtocolError
+    from .errors import ProtocolError as ProtocolError
+    from .errors import QueryError as QueryError
+    from .errors import Reject as Reject
+    from .errors import RejectReason as RejectReason
+    from .errors import RejectResult as RejectResult
+    from .errors import RejectSource as RejectSource
+    from .errors import RemoteProtocolError as RemoteProtocolError
+    from .errors import StatusError as StatusError
+    from .handlers import Handler as Handler
+    from .handlers import SupportsAssociation as SupportsAssociation
+    from .handlers import SupportsDestinations as SupportsDestinations
+    from .handlers import SupportsEcho as SupportsEcho
+    from .handlers import SupportsFind as SupportsFind
+    from .handlers import SupportsGet as SupportsGet
+    from .handlers import SupportsMove as SupportsMove
+    from .handlers import SupportsStore as SupportsStore
+    from .operations import FindOperation as FindOperation
+    from .operations import GetOperation as GetOperation
+    from .operations import MoveOperation as MoveOperation
+    from .operations import RetrieveResult as RetrieveResult
+    from .part10 import Instance as Instance
+    from .protocol.negotiation import AcceptedContext as AcceptedContext
+    from .protocol.negotiation import Negotiated as Negotiated
+    from .protocol.negotiation import PresentationContext as PresentationContext
+    from .protocol.pdus import RoleSelection as RoleSelection
+    from .protocol.pdus import UserIdentity as UserIdentity
+    from .protocol.pdus import UserIdentityType as UserIdentityType
+    from .protocol.status import Status as Status
+    from .protocol.status import StatusCategory as StatusCategory
+    from .protocol.uids import Service as Service
+    from .protocol.uids import uid_name as uid_name
+    from .protocol.uids import uid_of as uid_of
+    from .queries import Model as Model
+    from .queries import Query as Query
+    from .queries import query as query
+    from .requests import AssociationRequest as AssociationRequest
+    from .requests import EchoRequest as EchoRequest
+    from .requests import FindRequest as FindRequest
+    from .requests import GetRequest as GetRequest
+    from .requests import MoveOriginator as MoveOriginator
+    from .requests import MoveRequest as MoveRequest
+    from .requests import StoreRequest as StoreRequest
+    from .server import Server as Server
+    from .server import open_server as open_server
+    from .server import serve as serve
+    from .server import serve_stream as serve_stream
+    from .settings import ServerOptions as ServerOptions
+else:
+    _NAMES = {
+        "acceptor": "ServerStatistics",
+        "association": "Association",
+        "client": "Destination associate_over open_association",
+        "config": "Limits Timeouts",
+        "contexts": "contexts_for default_contexts retrieve_contexts split_instances",
+        "datasets": "DataSetError",
+        "errors": (
+            "AssociationAborted AssociationClosed AssociationError AssociationRejected "
+            "AssociationTimeout ConnectionFailed ContextNotAccepted DataSetTooLarge "
+            "DimseError HandlerError InvalidFile LocalProtocolError ProtocolError QueryError "
+            "Reject RejectReason RejectResult RejectSource RemoteProtocolError StatusError"
+        ),
+        "handlers": (
+            "Handler SupportsAssociation SupportsDestinations SupportsEcho SupportsFind "
+            "SupportsGet SupportsMove SupportsStore"
+        ),
+        "operations": "FindOperation GetOperation MoveOperation RetrieveResult",
+        "part10": "Instance",
+        "protocol.negotiation": "AcceptedContext Negotiated PresentationContext",
+        "protocol.pdus": "RoleSelection UserIdentity UserIdentityType",
+        "protocol.status": "Status StatusCategory",
+        "protocol.uids": "Service uid_name uid_of",
+        "queries": "Model Query query",
+        "requests": (
+            "AssociationRequest EchoRequest FindRequest GetRequest MoveOriginator MoveRequest "
+            "StoreRequest"
+        ),
+        "server": "Server open_server serve serve_stream",
+        "settings": "ServerOptions",
+    }
+    _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+    def __getattr__(name: str) -> object:
+        from importlib import import_module
+
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_HOMES})
