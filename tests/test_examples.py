@@ -154,6 +154,20 @@ def test_move_sends_the_study_to_the_workstation(
     assert data_set_of(workstation[1] / f"{uid}.dcm") == data_set_of(SR)
 
 
+def test_remote_stores_a_folder_and_fetches_a_study(
+    archive: tuple[str, int, str], tmp_path: Path
+) -> None:
+    folder, output = tmp_path / "folder", tmp_path / "output"
+    folder.mkdir()
+    for path in (JPEG2000, JPEG):
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "notes.txt").write_text("no DICOM")
+    lines = script("remote.py", *archive, folder, NM_STUDY, output)
+    assert lines[0].startswith(f"{folder / 'notes.txt'}: ")
+    assert lines[1:] == ["2 of 3 stored", "2 instances by C-GET, complete: True"]
+    assert len(list(output.iterdir())) == 2
+
+
 def test_client_goes_through_all_of_it(archive: tuple[str, int, str], tmp_path: Path) -> None:
     lines = script("client.py", *archive, CT, "WORKSTATION", tmp_path)
     assert lines[0] == "Success (0x0000)"

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from .errors import RejectSource as RejectSource
     from .errors import RemoteProtocolError as RemoteProtocolError
     from .errors import StatusError as StatusError
+    from .fetching import Retrieved as Retrieved
+    from .files import UnreadableFile as UnreadableFile
+    from .files import scan_files as scan_files
     from .handlers import Handler as Handler
     from .handlers import SupportsAssociation as SupportsAssociation
     from .handlers import SupportsDestinations as SupportsDestinations
@@ -54,6 +57,9 @@ if TYPE_CHECKING:
     from .handlers import SupportsGet as SupportsGet
     from .handlers import SupportsMove as SupportsMove
     from .handlers import SupportsStore as SupportsStore
+    from .inventory import Inventory as Inventory
+    from .inventory import Stock as Stock
+    from .inventory import take_inventory as take_inventory
     from .operations import FindOperation as FindOperation
     from .operations import GetOperation as GetOperation
     from .operations import MoveOperation as MoveOperation
@@ -73,6 +79,8 @@ if TYPE_CHECKING:
     from .queries import Model as Model
     from .queries import Query as Query
     from .queries import query as query
+    from .remote import RemoteAE as RemoteAE
+    from .remote import RemoteFind as RemoteFind
     from .requests import AssociationRequest as AssociationRequest
     from .requests import EchoRequest as EchoRequest
     from .requests import FindRequest as FindRequest
@@ -80,6 +88,7 @@ if TYPE_CHECKING:
     from .requests import MoveOriginator as MoveOriginator
     from .requests import MoveRequest as MoveRequest
     from .requests import StoreRequest as StoreRequest
+    from .sending import StoreOutcome as StoreOutcome
     from .server import Server as Server
     from .server import open_server as open_server
     from .server import serve as serve
@@ -99,10 +108,13 @@ else:
             "DimseError HandlerError InvalidFile LocalProtocolError ProtocolError QueryError "
             "Reject RejectReason RejectResult RejectSource RemoteProtocolError StatusError"
         ),
+        "fetching": "Retrieved",
+        "files": "UnreadableFile scan_files",
         "handlers": (
             "Handler SupportsAssociation SupportsDestinations SupportsEcho SupportsFind "
             "SupportsGet SupportsMove SupportsStore"
         ),
+        "inventory": "Inventory Stock take_inventory",
         "operations": "FindOperation GetOperation MoveOperation RetrieveResult",
         "part10": "Instance",
         "protocol.negotiation": "AcceptedContext Negotiated PresentationContext",
@@ -110,10 +122,12 @@ else:
         "protocol.status": "Status StatusCategory",
         "protocol.uids": "Service uid_name uid_of",
         "queries": "Model Query query",
+        "remote": "RemoteAE RemoteFind",
         "requests": (
             "AssociationRequest EchoRequest FindRequest GetRequest MoveOriginator MoveRequest "
             "StoreRequest"
         ),
+        "sending": "StoreOutcome",
         "server": "Server open_server serve serve_stream",
         "settings": "ServerOptions",
     }

@@ -10,7 +10,8 @@ import click
 import dimse_trio as dimse
 
 from .errors import EPILOG, ExitCode, report
-from .keys import LEVELS
+from .find import find_contexts
+from .keys import LEVELS, retrieve_query
 from .options import (
     CONTEXT_SETTINGS,
     Client,
@@ -23,14 +24,6 @@ from .options import (
 )
 from .output import Format, Output, counted, human_size, stderr_is_terminal
 from .progress import bar
-from .retrieving import (
-    Inventory,
-    Selection,
-    get_contexts,
-    inventory_contexts,
-    select,
-    take_inventory,
-)
 from .running import Work, run
 
 logger = logging.getLogger("dimse_trio.cli")
@@ -78,10 +71,10 @@ def get(
       dimse-trio get 127.0.0.1:11112 --level study -k StudyInstanceUID=1.2.3 --output FOLDER
       dimse-trio get ARCHIVE --level series -k StudyInstanceUID=1.2.3 -k SeriesInstanceUID=1.2.3.1
     """  # noqa: D301 - \b is for click
-    selection = select(level, keys, model)
+    query = retrieve_query(level, keys, model)
 
     async def command(work: Work) -> ExitCode:
-        return await _Getting(work, client, selection, Path(folder), output).run()
+        return await _Getting(work, client, query, Path(folder), output).run()
 
     return run(command, timeout=client.timeout)
 
@@ -90,11 +83,11 @@ class _Getting:
     """One run of `get`."""
 
     def __init__(
-        self, work: Work, client: Client, selection: Selection, folder: Path, format: Format
+        self, work: Work, client: Client, query: dimse.Query, folder: Path, format: Format
     ) -> None:
         self._work = work
         self._client = client
-        self._selection = selection
+        self._query = query
         self._folder = folder
         self._output = Output(work.output_closed, format, _COLUMNS)
         self._received: dict[str, Path] = {}
@@ -111,7 +104,7 @@ class _Getting:
             failure = error  # once what has arrived has been said
         missing = [uid for uid in inventory.instances if uid not in self._received]
         for uid in missing:
-            await self._row(None, inventory.instances[uid], uid, None, "not received")
+            await self._row(None, inventory.instances[uid].sop_class_uid, uid, None, "not received")
         await self._sum_up()
         if failure is not None:
             raise failure
@@ -119,25 +112,30 @@ class _Getting:
             return ExitCode.DONE  # stopped, which Work reports
         return self._judge(result, inventory, missing)
 
-    async def _take_inventory(self) -> Inventory:
+    async def _take_inventory(self) -> dimse.Inventory:
         """What the peer says there is; nothing if it cannot be asked."""
-        contexts = inventory_contexts(self._selection)
+        contexts = find_contexts(self._query)
         try:
             with bar("finding", self._output.format):
                 async with self._work.association(self._client.association(contexts)) as peer:
-                    return await take_inventory(peer, self._selection)
-        except (dimse.ContextNotAccepted, dimse.StatusError, dimse.DataSetError) as error:
+                    return await dimse.take_inventory(peer, self._query)
+        except (
+            dimse.ContextNotAccepted,
+            dimse.StatusError,
+            dimse.DataSetError,
+            dimse.QueryError,
+        ) as error:
             logger.info("the peer cannot be asked what there is: %s", type(error).__name__)
-        return Inventory()
+        return dimse.Inventory(self._query.model)
 
-    async def _get(self, inventory: Inventory) -> dimse.RetrieveResult | None:
-        contexts = get_contexts(self._selection, inventory)
+    async def _get(self, inventory: dimse.Inventory) -> dimse.RetrieveResult | None:
+        contexts = inventory.get_contexts()
         total = len(inventory.instances) or None
         result: dimse.RetrieveResult | None = None
         with bar("retrieving", self._output.format, total) as progress:
             async with (
                 self._work.association(self._client.association(contexts)) as association,
-                association.get(self._selection.query, check=False) as instances,
+                association.get(self._query, check=False) as instances,
             ):
                 async for instance in instances:
                     await self._save(instance)
@@ -181,7 +179,7 @@ class _Getting:
                 report(summary)
 
     def _judge(
-        self, result: dimse.RetrieveResult, inventory: Inventory, missing: list[str]
+        self, result: dimse.RetrieveResult, inventory: dimse.Inventory, missing: list[str]
     ) -> ExitCode:
         """Whether all of it came, in the peer's words and by our count."""
         if result.status.is_failure:

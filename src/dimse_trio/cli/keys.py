@@ -25,12 +25,7 @@ _FLOATS = frozenset(("FL", "FD"))
 _UNMATCHABLE = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "UN"))
 
 LEVELS = ("patient", "study", "series", "image")
-UNIQUE_KEYS = {
-    "PATIENT": "PatientID",
-    "STUDY": "StudyInstanceUID",
-    "SERIES": "SeriesInstanceUID",
-    "IMAGE": "SOPInstanceUID",
-}
+_UNIQUE_KEYS = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 """The unique key of each level (PS3.4 §C.6.1.1, §C.6.2.1)."""
 
 
@@ -214,16 +209,16 @@ def _text(data_set: Dataset, tags: Sequence[int]) -> str:
         return "(invalid)"
 
 
-def check_retrieve_keys(level: str, keys: Sequence[Key]) -> dict[str, list[str]]:
-    """The unique keys of a C-GET or C-MOVE with their values (PS3.4 §C.4.2.2.1, §C.4.3.2.1).
+def retrieve_query(level: str, texts: Sequence[str], model: str | None) -> dimse.Query:
+    """The query of a C-GET or C-MOVE: unique keys with their values (PS3.4 §C.4.2.2.1, §C.4.3.2.1).
 
     Raises:
         QueryError: One is no unique key, lacks a value, or has a wildcard; or the level's is not
             there.
     """
-    names = list(UNIQUE_KEYS.values())
-    allowed = names[: LEVELS.index(level) + 1]
-    unique: dict[str, list[str]] = {}
+    level = level.lower()
+    allowed = _UNIQUE_KEYS[: LEVELS.index(level) + 1]
+    keys = parse_keys(texts)
     for key in keys:
         name = key.attribute.name
         if name not in allowed:
@@ -234,7 +229,6 @@ def check_retrieve_keys(level: str, keys: Sequence[Key]) -> dict[str, list[str]]
         values = [part.strip() for part in (key.value or "").split("\\")]
         if not all(values) or (name != "PatientID" and set("".join(values)) & set("*?")):
             raise dimse.QueryError(f"{name} needs a value without wildcards to retrieve by")
-        unique[name] = values
-    if allowed[-1] not in unique:
+    if allowed[-1] not in [key.attribute.name for key in keys]:
         raise dimse.QueryError(f"the level {level} needs -k {allowed[-1]}=…")
-    return unique
+    return make_query(level, keys, model=model, return_keys=False)[0]

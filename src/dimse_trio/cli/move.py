@@ -11,7 +11,7 @@ import click
 import dimse_trio as dimse
 
 from .errors import EPILOG, ExitCode, report
-from .keys import LEVELS
+from .keys import LEVELS, retrieve_query
 from .options import (
     CONTEXT_SETTINGS,
     Client,
@@ -25,7 +25,6 @@ from .options import (
 from .output import Format, Output, counted
 from .progress import bar
 from .receiver import Receiver
-from .retrieving import Selection, select
 from .running import Work, run
 
 _COLUMNS = ("status", "meaning", "completed", "failed", "warning", "remaining", "received")
@@ -88,7 +87,7 @@ def move(
       dimse-trio move ARCHIVE -k StudyInstanceUID=1.2.3 --aet US --receive FOLDER \\
           --receive-port 11113
     """  # noqa: D301 - \b is for click
-    selection = select(level, keys, model)
+    query = retrieve_query(level, keys, model)
     if destination is None:
         if folder is None:
             raise click.UsageError("say where to: --destination TITLE or --receive FOLDER")
@@ -97,7 +96,7 @@ def move(
 
     async def command(work: Work) -> ExitCode:
         async with _listening(receiver, receive_host, receive_port, destination):
-            return await _move(work, client, selection, destination, receiver, output)
+            return await _move(work, client, query, destination, receiver, output)
 
     return run(command, timeout=client.timeout)
 
@@ -120,19 +119,19 @@ async def _listening(
 async def _move(
     work: Work,
     client: Client,
-    selection: Selection,
+    query: dimse.Query,
     destination: str,
     receiver: Receiver | None,
     format: Format,
 ) -> ExitCode:
     roots = [dimse.Model.STUDY_ROOT, dimse.Model.PATIENT_ROOT]
-    models = roots if selection.query.model is None else [selection.query.model]
+    models = roots if query.model is None else [query.model]
     contexts = [dimse.PresentationContext(model.value[1]) for model in models]
     results: list[tuple[dimse.RetrieveResult, str | None]] = []
     with bar("moving", format) as progress:
         async with (
             work.association(client.association(contexts)) as association,
-            association.move(selection.query, destination=destination, check=False) as pending,
+            association.move(query, destination=destination, check=False) as pending,
         ):
             async for response in pending:
                 done = sum(

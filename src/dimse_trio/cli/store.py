@@ -17,7 +17,6 @@ from .options import CONTEXT_SETTINGS, Client, client_options, output_options, p
 from .output import Format, Output, counted, human_size, stderr_is_terminal
 from .progress import Bar, bar
 from .running import Work, run
-from .scan import scan
 
 _COLUMNS = ("path", "sop_instance_uid", "status", "error")
 
@@ -82,9 +81,10 @@ class _Sending:
         start = perf_counter()
         with work.interruptible():
             with bar("reading headers", format) as progress:
-                instances, bad = await scan(paths, progress)
+                instances, bad = await dimse.scan_files(paths, progress=progress.update)
             for file in bad:
-                await self._fail(file.path, "", None, file.reason)
+                reason = describe(file.error).removeprefix(f"{file.path}: ")
+                await self._fail(file.path, "", None, reason)
             if not instances and not bad:
                 report("there is nothing to send")
         with bar("sending", format, total=len(instances)) as self._progress:

@@ -1,0 +1,201 @@
+"""A whole retrieve: what there is, C-GET or C-MOVE, and whether all of it came."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import attrs
+
+from .association import Association
+from .datasets import DataSetError
+from .errors import ContextNotAccepted, LocalProtocolError, StatusError
+from .inventory import (
+    Inventory,
+    by_unique_keys,
+    find_contexts,
+    move_contexts,
+    retrievable,
+    take_inventory,
+)
+from .operations import RetrieveResult
+from .pool import Lessor, with_lease
+from .protocol.negotiation import PresentationContext
+from .protocol.status import Status
+from .queries import Query
+from .requests import StoreRequest
+from .server import Server
+
+logger = logging.getLogger("dimse_trio")
+
+T = TypeVar("T")
+
+LISTENER_GRACE = 5.0
+"""Seconds that the peer's last association has to end once its C-MOVE has its final response."""
+
+Method = Literal["C-GET", "C-MOVE"]
+RetrieveProgress = Callable[[Path, int, int | None], None]
+"""Told each file, how many there have been with it, and of how many, if that is known."""
+
+
+@attrs.frozen
+class Retrieved:
+    """How a retrieve ended.
+
+    Attributes:
+        method: How it was done.
+        files: What came, by SOP Instance UID.
+        missing: SOP Instance UIDs that C-FIND had named and that did not come.
+        complete: Whether everything came; `None` if the peer could not be asked what there is, and
+            reported no failure.
+        status: The first final status that was no success, else success.
+    """
+
+    method: Method
+    files: dict[str, Path]
+    missing: tuple[str, ...]
+    complete: bool | None
+    status: Status
+
+
+class Fetching:
+    """One call of `RemoteAE.retrieve`.
+
+    Args:
+        lessor: Gives associations.
+        listen: Opens a listener whose handler this is, for C-MOVE; `None` if there is none to be.
+        destination: That listener's AE title, as the peer knows it.
+        folder: Where the files go.
+        retries: How often a retrieve is tried again whose association broke.
+        pause: Seconds before the first of these tries; twice as long before each next.
+        progress: Told each file.
+    """
+
+    def __init__(
+        self,
+        lessor: Lessor,
+        *,
+        listen: Callable[[object], AbstractAsyncContextManager[Server]] | None,
+        destination: str,
+        folder: Path,
+        retries: int,
+        pause: float,
+        progress: RetrieveProgress | None,
+    ) -> None:
+        self._lessor = lessor
+        self._listen = listen
+        self._destination = destination
+        self._folder = folder
+        self._retries = retries
+        self._pause = pause
+        self._progress = progress
+        self._files: dict[str, Path] = {}
+        self._expected: int | None = None
+        self._status = Status(Status.SUCCESS)
+        self._failed = False
+
+    async def run(self, what: Query, method: Method | None) -> Retrieved:
+        """Find what there is, fetch it, fetch what is missing once more, and say what came."""
+        queries = await self._by_unique_keys(what)
+        inventory = await self._take_inventory(queries)
+        if inventory is not None:
+            self._expected = len(inventory.instances)
+        used = await self._fetch(queries, inventory or Inventory(what.model), method)
+        missing: list[str] = []
+        if inventory is not None:
+            missing = inventory.without(self._files)
+            if missing and self._files:
+                used = await self._fetch(inventory.queries_for(missing), inventory, used)
+                missing = inventory.without(self._files)
+        complete = not missing if inventory is not None else False if self._failed else None
+        return Retrieved(used, self._files, tuple(missing), complete, self._status)
+
+    async def _by_unique_keys(self, what: Query) -> list[Query]:
+        """What is wanted by unique keys alone, for each entity if they had to be found."""
+        if (by_keys := retrievable(what)) is not None:
+            return [by_keys]
+
+        async def ask(association: Association) -> list[Query]:
+            return await by_unique_keys(association, what)
+
+        return await self._retrying(find_contexts(what.model), ask)
+
+    async def _take_inventory(self, queries: Sequence[Query]) -> Inventory | None:
+        """What the peer says there is; `None` if it cannot be asked."""
+        if not queries:
+            return Inventory(None)
+
+        async def ask(association: Association) -> Inventory:
+            return await take_inventory(association, *queries)
+
+        try:
+            return await self._retrying(find_contexts(queries[0].model), ask)
+        except (ContextNotAccepted, StatusError, DataSetError) as error:
+            logger.info("the peer cannot be asked what there is: %s", type(error).__name__)
+            return None
+
+    async def _retrying(
+        self, contexts: Sequence[PresentationContext], use: Callable[[Association], Awaitable[T]]
+    ) -> T:
+        return await with_lease(
+            self._lessor, contexts, use, retries=self._retries, pause=self._pause
+        )
+
+    # -- fetching --------------------------------------------------------------------------------
+
+    async def _fetch(
+        self,
+        queries: Sequence[Query],
+        inventory: Inventory,
+        method: Method | None,
+    ) -> Method:
+        """C-GET where the peer has it, else C-MOVE, unless told which; the one that it was."""
+        if method != "C-MOVE":
+            try:
+                contexts = inventory.get_contexts()
+                for each in queries:
+                    await self._retrying(contexts, partial(self._get, each))
+                return "C-GET"
+            except ContextNotAccepted:
+                if method == "C-GET" or self._listen is None:
+                    raise
+        if self._listen is None:
+            raise LocalProtocolError(
+                "C-MOVE needs a listener of ours: give RemoteAE a listen_port, and have the peer"
+                f" know {self._destination!r} with this host and that port"
+            )
+        async with self._listen(self) as listener:
+            for each in queries:
+                await self._retrying(move_contexts(inventory.model), partial(self._move, each))
+            await listener.stop(LISTENER_GRACE)
+        return "C-MOVE"
+
+    async def _get(self, what: Query, association: Association) -> None:
+        async with association.get(what, check=False) as instances:
+            async for instance in instances:
+                await self._save(instance)
+            self._judge(instances.result)
+
+    async def _move(self, what: Query, association: Association) -> None:
+        self._judge(await association.move(what, destination=self._destination, check=False))
+
+    async def handle_store(self, request: StoreRequest) -> Status:
+        """The listener's: take a sub-operation of our C-MOVE."""
+        await self._save(request)
+        return Status.SUCCESS
+
+    async def _save(self, instance: StoreRequest) -> None:
+        path = self._folder / instance.file_name
+        await instance.save_as(path)
+        self._files[instance.sop_instance_uid] = path
+        if self._progress is not None:
+            self._progress(path, len(self._files), self._expected)
+
+    def _judge(self, result: RetrieveResult) -> None:
+        if result.status != Status.SUCCESS and self._status == Status.SUCCESS:
+            self._status = result.status
+        self._failed = self._failed or result.status.is_failure or bool(result.failed)

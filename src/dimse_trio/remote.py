@@ -1,0 +1,399 @@
+"""`RemoteAE`: a peer described once, for whole jobs instead of single operations.
+
+Each call proposes just the contexts that it needs. Inside the peer's own block associations are
+kept while they are idle and used again; outside of it each call opens and releases its own.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast, final
+
+import trio
+
+from .association import Association
+from .client import (
+    DEFAULT_AE_TITLE,
+    DEFAULT_MAX_PDU_LENGTH,
+    check_ae_title,
+    open_association,
+    own_user_information,
+)
+from .config import Limits, Timeouts
+from .errors import LocalProtocolError
+from .fetching import Fetching, Method, Retrieved, RetrieveProgress
+from .files import scan_files
+from .inventory import find_contexts, move_contexts
+from .operations import FindOperation, RetrieveResult
+from .part10 import Instance, path_of
+from .pool import Lease, Pool, with_lease
+from .protocol.messages import CEchoRSP
+from .protocol.negotiation import PresentationContext
+from .protocol.pdus import UserIdentity
+from .protocol.uids import VERIFICATION
+from .queries import Query, query
+from .sending import Sending, StoreOutcome, StoreProgress
+from .server import Server, open_server
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+    Source: TypeAlias = str | os.PathLike[str] | Instance | Dataset
+
+
+@final
+class RemoteAE:
+    """A peer, and how to talk to it.
+
+    Use it as it is, or in a block, which keeps associations for the next call:
+
+        async with RemoteAE("PACS", "127.0.0.1", 11112) as pacs:
+            await pacs.store("folder", jobs=4)
+
+    Leaving the block releases what is kept; cancellation and exceptions abort it. An association
+    that the peer has closed while it was idle is replaced, which nobody notices.
+
+    Args:
+        title: The peer's AE title.
+        host: Its name or address.
+        port: Its port.
+        calling_ae_title: Ours.
+        ssl_context: For TLS; the certificate is checked against `host`.
+        user_identity: A user identity to present.
+        async_operations: The window to propose; `store` then has as many instances under way.
+        max_pdu_length: The longest P-DATA-TF that the peer may send, in bytes; 0 without limit.
+        timeouts: How long the library itself waits.
+        limits: How much of the peer's data is held.
+        strict: As for `open_association`.
+        max_associations: Most associations at a time, in a block.
+        keep_idle: Seconds for which an idle one is kept.
+        retries: How often `store` and `retrieve` try again what may be done twice, when an
+            association breaks or none can be opened. Not after a time-out, and not a rejection that
+            is permanent.
+        pause: Seconds before the first of these tries; twice as long before each next.
+        listen_port: Where a C-MOVE by `retrieve` has the instances sent to; the peer has to know
+            our AE title with this host and port. Without it there is only C-GET.
+        listen_host: The address to listen on; `None` for all of this machine's.
+        listen_ssl_context: For TLS on that listener.
+
+    Raises:
+        LocalProtocolError: An argument cannot be.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        host: str,
+        port: int = 104,
+        *,
+        calling_ae_title: str = DEFAULT_AE_TITLE,
+        ssl_context: ssl.SSLContext | None = None,
+        user_identity: UserIdentity | None = None,
+        async_operations: tuple[int, int] | None = None,
+        max_pdu_length: int = DEFAULT_MAX_PDU_LENGTH,
+        timeouts: Timeouts | None = None,
+        limits: Limits | None = None,
+        strict: bool = False,
+        max_associations: int = 8,
+        keep_idle: float = 30.0,
+        retries: int = 2,
+        pause: float = 0.5,
+        listen_port: int | None = None,
+        listen_host: str | None = None,
+        listen_ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        own_user_information(max_pdu_length, async_operations=async_operations)
+        if max_associations < 1 or retries < 0 or pause < 0:
+            raise LocalProtocolError("max_associations is at least 1, retries and pause at least 0")
+        self.title = check_ae_title(title)
+        self.host = host
+        self.port = port
+        self.calling_ae_title = check_ae_title(calling_ae_title)
+        self._open: Callable[..., AbstractAsyncContextManager[Association]] = partial(
+            open_association,
+            host,
+            port,
+            called_ae_title=self.title,
+            calling_ae_title=self.calling_ae_title,
+            ssl_context=ssl_context,
+            user_identity=user_identity,
+            async_operations=async_operations,
+            max_pdu_length=max_pdu_length,
+            timeouts=timeouts,
+            limits=limits,
+            strict=strict,
+        )
+        self._listen: Callable[[object], AbstractAsyncContextManager[Server]] | None = None
+        if listen_port is not None:
+            self._listen = partial(
+                open_server,
+                port=listen_port,
+                host=listen_host,
+                ae_title=self.calling_ae_title,
+                ssl_context=listen_ssl_context,
+                timeouts=timeouts,
+                limits=limits,
+            )
+        self._max_associations = max_associations
+        self._keep_idle = keep_idle
+        self._retries = retries
+        self._pause = pause
+        self._block: AsyncExitStack | None = None
+        self._pool: Pool | None = None
+
+    def __repr__(self) -> str:
+        return f"<RemoteAE {self.title!r} {self.host}:{self.port}>"
+
+    # -- associations ----------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        if self._block is not None:
+            raise LocalProtocolError(f"{self!r} is in its block already")
+        self._block = AsyncExitStack()
+        self._pool = await self._block.enter_async_context(self._pooled())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        block, self._block, self._pool = self._block, None, None
+        assert block is not None
+        await block.__aexit__(kind, error, traceback)
+
+    @asynccontextmanager
+    async def _pooled(self) -> AsyncGenerator[Pool]:
+        failure: BaseException | None = None
+        async with trio.open_nursery() as keepers:
+            pool = Pool(self._opener, keepers, size=self._max_associations, idle=self._keep_idle)
+            try:
+                yield pool
+                pool.close()
+            except BaseException as error:  # raised again below, not wrapped in a group
+                failure = error
+                keepers.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    def _opener(
+        self, contexts: Sequence[PresentationContext]
+    ) -> AbstractAsyncContextManager[Association]:
+        return self._open(contexts=contexts)
+
+    @asynccontextmanager
+    async def _lease(self, contexts: Sequence[PresentationContext]) -> AsyncGenerator[Lease]:
+        """An association, of the pool or just for this."""
+        if self._pool is not None:
+            async with self._pool.lease(contexts) as lease:
+                yield lease
+        else:
+            async with self._opener(contexts) as association:
+                yield Lease(association, fresh=True)
+
+    @asynccontextmanager
+    async def association(
+        self, contexts: Iterable[PresentationContext] | None = None
+    ) -> AsyncGenerator[Association]:
+        """An association of its own for the time of a block, as of `open_association`.
+
+        Raises:
+            AssociationError: As `open_association`.
+        """
+        async with self._open(contexts=contexts) as association:
+            yield association
+
+    # -- operations ------------------------------------------------------------------------------
+
+    async def echo(self, *, check: bool = True) -> CEchoRSP:
+        """C-ECHO: verify that the peer answers.
+
+        Raises:
+            StatusError: A failure status, unless `check=False`.
+            AssociationError: As `open_association` and `Association.echo`.
+        """
+
+        async def use(association: Association) -> CEchoRSP:
+            return await association.echo(check=check)
+
+        return await with_lease(self._lease, [PresentationContext(VERIFICATION)], use)
+
+    def find(
+        self, what: Query, *, character_set: str | None = None, check: bool = True
+    ) -> RemoteFind:
+        """C-FIND: `await` it for all matches, or `async with` and `async for` for one at a time.
+
+        Args:
+            what: The query.
+            character_set: As for `Association.find`.
+            check: Whether a failure status is raised.
+        """
+        ask = partial(Association.find, what=what, character_set=character_set, check=check)
+        return RemoteFind(self._lease, find_contexts(what.model), ask)
+
+    def find_patients(self, **keys: Any) -> RemoteFind:
+        """`find(query("PATIENT", **keys))`."""
+        return self.find(query("PATIENT", **keys))
+
+    def find_studies(self, **keys: Any) -> RemoteFind:
+        """`find(query("STUDY", **keys))`."""
+        return self.find(query("STUDY", **keys))
+
+    def find_series(self, **keys: Any) -> RemoteFind:
+        """`find(query("SERIES", **keys))`."""
+        return self.find(query("SERIES", **keys))
+
+    def find_instances(self, **keys: Any) -> RemoteFind:
+        """`find(query("IMAGE", **keys))`."""
+        return self.find(query("IMAGE", **keys))
+
+    async def move(self, what: Query, *, destination: str, check: bool = True) -> RetrieveResult:
+        """C-MOVE: have the peer send instances to the AE `destination`.
+
+        Raises:
+            StatusError: A failure status, unless `check=False`.
+            AssociationError: As `open_association`, or it ends before the final response.
+        """
+        async with self._lease(move_contexts(what.model)) as lease:
+            return await lease.association.move(what, destination=destination, check=check)
+
+    async def store(
+        self,
+        instances: Source | Iterable[Source],
+        *,
+        jobs: int = 1,
+        progress: StoreProgress | None = None,
+    ) -> list[StoreOutcome]:
+        """C-STORE of files, folders with all below them, `Instance`s and data sets.
+
+        Just their SOP classes and transfer syntaxes are proposed, over several associations one
+        after the other where one cannot hold them. Whatever becomes of an instance is an outcome,
+        not an exception. Cancelled, it leaves nothing half-sent; `progress` has said what was.
+
+        Args:
+            instances: What to send. Hidden files and DICOMDIRs in folders are left out.
+            jobs: Associations at a time; a peer that takes fewer gets fewer.
+            progress: Called with each outcome, how many there have been, and of how many.
+
+        Returns:
+            An outcome for each file and data set: first files that cannot be read, then the others
+            in their order.
+        """
+        if jobs < 1:
+            raise LocalProtocolError("jobs is at least 1")
+        single = isinstance(instances, str | os.PathLike | Instance) or hasattr(
+            instances, "iterall"
+        )
+        given = cast("Iterable[Source]", [instances] if single else instances)
+        sendable: list[Instance | Dataset] = []
+        unreadable: list[StoreOutcome] = []
+        for item in given:
+            path = path_of(item)
+            if path is None:
+                sendable.append(cast("Instance | Dataset", item))
+                continue
+            found, bad = await scan_files(path)
+            sendable += found
+            unreadable += (StoreOutcome(each.path, "", None, each.error) for each in bad)
+        sending = Sending(
+            self._lease, jobs=jobs, retries=self._retries, pause=self._pause, progress=progress
+        )
+        return await sending.run(sendable, unreadable)
+
+    async def retrieve(
+        self,
+        what: Query,
+        folder: str | os.PathLike[str],
+        *,
+        method: Method | None = None,
+        progress: RetrieveProgress | None = None,
+    ) -> Retrieved:
+        """Fetch instances into a folder, and see whether all of them came.
+
+        The peer is asked first which instances there are. A query by more than unique keys is
+        answered by retrieving each entity that matches it. What has not come after a C-GET or
+        C-MOVE is asked for once more.
+
+        Cancelled, it ends the C-GET or C-MOVE with C-CANCEL or A-ABORT; the files that have come
+        stay, each of them whole.
+
+        Args:
+            what: A query at any level.
+            folder: Where `<SOP Instance UID>.dcm` go; made if need be.
+            method: "C-GET" or "C-MOVE"; by default C-GET where the peer has it, else C-MOVE if
+                there is a `listen_port`.
+            progress: Called with each file, how many there have been, and of how many if known.
+
+        Raises:
+            ContextNotAccepted: The peer has no C-GET, and there is no `listen_port`.
+            LocalProtocolError: C-MOVE is asked for, and there is no `listen_port`.
+            AssociationError: As `open_association`, or it breaks more often than `retries`.
+            OSError: A file cannot be written, or `listen_port` is taken.
+        """
+        fetching = Fetching(
+            self._lease,
+            listen=self._listen,
+            destination=self.calling_ae_title,
+            folder=Path(os.fspath(folder)),
+            retries=self._retries,
+            pause=self._pause,
+            progress=progress,
+        )
+        return await fetching.run(what, method)
+
+
+@final
+class RemoteFind:
+    """A C-FIND of a `RemoteAE`: `await` it, or `async with` it and iterate over the matches.
+
+    As `FindOperation`, with an association that is there for as long as the operation is.
+    """
+
+    def __init__(
+        self,
+        lease: Callable[[Sequence[PresentationContext]], AbstractAsyncContextManager[Lease]],
+        contexts: Sequence[PresentationContext],
+        ask: Callable[[Association], FindOperation],
+    ) -> None:
+        self._lease = lease
+        self._contexts = contexts
+        self._ask = ask
+        self._block: AsyncExitStack | None = None
+
+    def __await__(self) -> Generator[Any, Any, list[Dataset]]:
+        return self._run().__await__()
+
+    async def _run(self) -> list[Dataset]:
+        async def use(association: Association) -> list[Dataset]:
+            return await self._ask(association)
+
+        return await with_lease(self._lease, self._contexts, use)
+
+    async def __aenter__(self) -> FindOperation:
+        async with AsyncExitStack() as stack:
+            lease = await stack.enter_async_context(self._lease(self._contexts))
+            operation = await stack.enter_async_context(self._ask(lease.association))
+            self._block = stack.pop_all()
+        return operation
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._block is not None
+        await self._block.__aexit__(kind, error, traceback)
+
+    def __aiter__(self) -> Self:
+        raise LocalProtocolError(
+            "iterate inside the operation's block: async with pacs.find(…) as matches:"
+            " async for match in matches: …"
+        )

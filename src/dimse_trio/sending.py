@@ -1,0 +1,214 @@
+"""Many instances to one peer: over several associations, retried where that is safe.
+
+C-STORE may be repeated: an instance that the peer has already got is the same instance. So what was
+under way when an association broke goes back into the queue; only what the peer has refused, or
+what has taken too many associations with it, has failed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from .association import Association
+from .contexts import contexts_for, split_instances
+from .datasets import DataSetError, sop_uids
+from .errors import AssociationError, ContextNotAccepted, InvalidFile, StatusError
+from .part10 import Instance
+from .pool import Lease, Lessor, worth_retrying
+from .protocol.negotiation import PresentationContext
+from .protocol.status import Status
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+MAX_IN_FLIGHT = 32
+"""Instances on one association at a time, where the peer's window has no limit."""
+
+
+@attrs.frozen
+class StoreOutcome:
+    """What became of one instance that was to be stored.
+
+    Attributes:
+        source: The file's path, or the data set that was given.
+        sop_instance_uid: Empty where the file is no instance.
+        status: The peer's, if it answered.
+        error: Why it was not stored; `None` if it was, perhaps with a warning as its status.
+    """
+
+    source: Path | Dataset
+    sop_instance_uid: str
+    status: Status | None
+    error: Exception | None
+
+    @property
+    def stored(self) -> bool:
+        return self.error is None
+
+
+StoreProgress = Callable[[StoreOutcome, int, int], None]
+"""Told each outcome, how many there have been with it, and of how many."""
+
+
+@attrs.define(eq=False)
+class _Item:
+    index: int
+    instance: Instance | Dataset
+    attempts: int = 0
+
+
+class Sending:
+    """One call of `RemoteAE.store`.
+
+    Args:
+        lessor: Gives associations.
+        jobs: Associations at a time.
+        retries: How often an instance, or opening an association, is tried again.
+        pause: Seconds before the first of these tries; twice as long before each next.
+        progress: Told each outcome.
+    """
+
+    def __init__(
+        self,
+        lessor: Lessor,
+        *,
+        jobs: int,
+        retries: int,
+        pause: float,
+        progress: StoreProgress | None,
+    ) -> None:
+        self._lessor = lessor
+        self._jobs = jobs
+        self._retries = retries
+        self._pause = pause
+        self._progress = progress
+        self._queue: deque[_Item] = deque()
+        self._outcomes: dict[int, StoreOutcome] = {}
+        self._total = 0
+        self._over: AssociationError | None = None
+
+    async def run(
+        self,
+        instances: Sequence[Instance | Dataset],
+        unreadable: Iterable[StoreOutcome] = (),
+    ) -> list[StoreOutcome]:
+        """Store them all; what came of each, in their order, behind what could not be read."""
+        unreadable = list(unreadable)
+        self._total = len(instances) + len(unreadable)
+        for position, outcome in enumerate(unreadable):
+            self._settle(position - len(unreadable), outcome)
+        index = 0
+        for group in split_instances(instances):
+            self._queue.extend(_Item(index + n, item) for n, item in enumerate(group))
+            index += len(group)
+            await self._send_group(contexts_for(group), min(self._jobs, len(group)))
+        return [self._outcomes[index] for index in sorted(self._outcomes)]
+
+    def _settle(self, index: int, outcome: StoreOutcome) -> None:
+        self._outcomes[index] = outcome
+        if self._progress is not None:
+            self._progress(outcome, len(self._outcomes), self._total)
+
+    def _fail(self, item: _Item, error: Exception, status: Status | None = None) -> None:
+        outcome = StoreOutcome(_source_of(item.instance), _uid_of(item.instance), status, error)
+        self._settle(item.index, outcome)
+
+    async def _send_group(self, contexts: list[PresentationContext], jobs: int) -> None:
+        """Send what fits the contexts of one association, over as many as there are jobs.
+
+        A peer that takes fewer associations is no failure as long as one of them sends the rest.
+        """
+        errors: list[AssociationError] = []
+        if self._over is None:
+            async with trio.open_nursery() as nursery:
+                for _ in range(jobs):
+                    nursery.start_soon(self._job, contexts, errors)
+        error = self._over or next(iter(errors), None)
+        while self._queue:
+            assert error is not None  # every job has ended, with an error or with nothing left
+            self._fail(self._queue.popleft(), error)
+            if not isinstance(error, ContextNotAccepted):  # the next group has other contexts
+                self._over = error
+
+    async def _job(
+        self, contexts: list[PresentationContext], errors: list[AssociationError]
+    ) -> None:
+        """Send from the queue over one association after the other until it is empty."""
+        tries = 0
+        while self._queue:
+            lease: Lease | None = None
+            try:
+                async with self._lessor(contexts) as lease:
+                    await self._send_over(lease)
+                    return
+            except AssociationError as error:
+                if lease is not None:
+                    tries = 0  # it could be opened; what broke it is counted with the instances
+                elif tries == self._retries:
+                    errors.append(error)
+                    return
+                if not worth_retrying(error):
+                    errors.append(error)
+                    return
+            if lease is None or lease.fresh:
+                await trio.sleep(self._pause * 2**tries)
+                tries += 1
+
+    async def _send_over(self, lease: Lease) -> None:
+        """Send as many at once as the window allows, until the queue is empty.
+
+        What was under way when an association broke is sent alone, to see whether it did that.
+        """
+        window = min(lease.association.negotiated.max_invoked or MAX_IN_FLIGHT, MAX_IN_FLIGHT)
+        broken: list[AssociationError] = []
+        while self._queue and not broken:
+            suspect = self._queue[0].attempts > 0
+            async with trio.open_nursery() as nursery:
+                for _ in range(1 if suspect else window):
+                    nursery.start_soon(self._send_some, lease, suspect, broken)
+        if broken:
+            raise broken[0]
+
+    async def _send_some(self, lease: Lease, suspect: bool, broken: list[AssociationError]) -> None:
+        while self._queue and not broken and (self._queue[0].attempts > 0) is suspect:
+            item = self._queue.popleft()
+            try:
+                await self._send(lease.association, item)
+            except AssociationError as error:
+                broken.append(error)
+                item.attempts += lease.fresh  # one that had been idle may have been over before
+                if item.attempts > self._retries:
+                    self._fail(item, error)
+                else:
+                    self._queue.appendleft(item)
+
+    async def _send(self, association: Association, item: _Item) -> None:
+        try:
+            response = await association.store(item.instance, check=False)
+        except (ContextNotAccepted, DataSetError, InvalidFile) as error:
+            self._fail(item, error)
+        except AssociationError:
+            raise
+        except OSError as error:
+            self._fail(item, error)
+        else:
+            if response.status.is_failure:
+                self._fail(item, StatusError.of(response), response.status)
+                return
+            instance = item.instance
+            outcome = StoreOutcome(_source_of(instance), _uid_of(instance), response.status, None)
+            self._settle(item.index, outcome)
+
+
+def _source_of(instance: Instance | Dataset) -> Path | Dataset:
+    return instance.path if isinstance(instance, Instance) else instance
+
+
+def _uid_of(instance: Instance | Dataset) -> str:
+    return instance.sop_instance_uid if isinstance(instance, Instance) else sop_uids(instance)[1]
