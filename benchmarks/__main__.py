@@ -92,6 +92,8 @@ def main() -> int:
     allow_many_files()
     setting = environment()
     print(", ".join(f"{name} {value}" for name, value in setting.items()) + "\n", flush=True)
+    if setting["load"] > setting["processors"] / 2:
+        print("Others keep this machine busy: take the figures with care.\n", flush=True)
     start = time.perf_counter()
     try:
         reports = run(arguments)

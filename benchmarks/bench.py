@@ -11,10 +11,8 @@ import attrs
 
 from .data import SMALL, write_instances
 from .measuring import Contender, Report, Sample
-from .peers import Kind, Peers, Scp, Scu, missing, pair_name, with_peaks
+from .peers import Kind, Operation, Peers, measured, missing, pair_name
 from .processes import PeerFailed
-
-Operation = Callable[[Scu, Scp, int], Sample]
 
 
 @attrs.frozen
@@ -80,9 +78,7 @@ class Bench:
             if saving:
                 other.empty_sink()
                 os.sync()
-            peers.reset_peaks(one, other)
-            sample = operation(one, other, count)
-            return with_peaks(sample, one, other) if report.peaks else sample
+            return measured(one, other, operation, count)
 
         return [Contender(pair_name(scu, scp), run, count)]
 

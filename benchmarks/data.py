@@ -14,8 +14,8 @@ SMALL, MEDIUM = (64, 1), (512, 1)
 """Rows and columns, frames: 9 KB and 525 KB."""
 LARGE, LARGE_QUICK = (512, 384), (512, 96)
 """201 MB and 50 MB."""
-LARGEST = 0xFFFF_FFFE - 2
-"""The longest value that a 32-bit length with an even number can have, but one."""
+LARGEST = 0xFFFF_FFFE - (1 << 16)
+"""Pixels of an instance just under 4 GiB, which is the library's default limit for all of it."""
 
 
 def instance(uid: str, size: tuple[int, int], pixels: bytes | None = None) -> Dataset:

@@ -11,6 +11,10 @@ import attrs
 from .processes import PeerFailed
 
 MIB = 1 << 20
+CPU = "CPU µs"
+"""Processor time of both sides for one operation."""
+PEAKS = frozenset(("SCU MiB", "SCP MiB"))
+"""Peak resident sizes of the two sides."""
 
 
 @attrs.frozen
@@ -89,7 +93,7 @@ class Report:
         title: What is done.
         how: What one operation is, and what is counted in.
         size: Bytes of one operation, where throughput says more.
-        peaks: Whether peak memory is shown, where it matters.
+        hidden: Figures that are only in the JSON; peak memory is shown where it matters.
         seconds: How long all of it took.
     """
 
@@ -97,7 +101,7 @@ class Report:
     title: str
     how: str
     size: int | None = None
-    peaks: bool = False
+    hidden: frozenset[str] = PEAKS
     rows: list[Row] = attrs.field(factory=list)
     targets: list[Target] = attrs.field(factory=list)
     notes: list[str] = attrs.field(factory=list)

@@ -23,13 +23,14 @@ import attrs
 from dimse_trio.testing.dcmtk import ProgramMissing, find_program
 
 from .data import FIND_KEYS, STUDY
-from .measuring import MIB, Sample
+from .measuring import CPU, MIB, Sample
 from .processes import (
     HOST,
     START_TIMEOUT,
     PeerFailed,
     Process,
     Run,
+    cpu_seconds,
     environment,
     free_port,
     memory,
@@ -94,6 +95,9 @@ class Scu(Protocol):
     def store(self, port: int, files: list[Path]) -> Sample: ...
     def find(self, port: int, count: int) -> Sample: ...
     def get(self, port: int, count: int) -> Sample: ...
+
+
+Operation = Callable[[Scu, Scp, int], Sample]
 
 
 @attrs.frozen
@@ -171,9 +175,11 @@ class DcmtkScu:
 
     def _each(self, count: int, many: Callable[[], Run], one: Callable[[], Run]) -> Sample:
         done = many()
-        start = median(one().seconds for _ in range(3))
+        starts = [one() for _ in range(3)]
         figures = {} if done.peak is None else {"SCU MiB": done.peak / MIB}
-        return Sample((done.seconds - start) / max(count - 1, 1), figures)
+        figures[CPU] = done.cpu - median(start.cpu for start in starts)
+        seconds = done.seconds - median(start.seconds for start in starts)
+        return Sample(seconds / max(count - 1, 1), figures)
 
 
 def key_options(*keys: str) -> list[str]:
@@ -246,18 +252,21 @@ class Peers:
         process = self.enter(running(command, name=name))
         return Scp(kind, process.line(START_TIMEOUT)["port"], process, sink)
 
-    def reset_peaks(self, scu: Scu, scp: Scp) -> None:
-        """Let both sides' peaks begin anew."""
-        reset_peak(scp.process.pid)
-        if isinstance(scu, DriverScu):
-            reset_peak(scu.process.pid)
 
-
-def with_peaks(sample: Sample, scu: Scu, scp: Scp) -> Sample:
-    """The sample with both sides' peak resident sizes."""
-    figures = dict(sample.figures)
-    for side, peer in (("SCU", scu), ("SCP", scp)):
-        if isinstance(peer, DriverScu | Scp):
-            with suppress(OSError):
-                figures[f"{side} MiB"] = memory(peer.process.pid).peak / MIB
-    return attrs.evolve(sample, figures=figures)
+def measured(scu: Scu, scp: Scp, operation: Operation, count: int) -> Sample:
+    """Do it, and look at what both sides take for it: processor time each, and their peaks."""
+    sides = {
+        side: peer.process.pid
+        for side, peer in (("SCU", scu), ("SCP", scp))
+        if isinstance(peer, DriverScu | Scp)
+    }
+    for pid in sides.values():
+        reset_peak(pid)
+    before = sum(map(cpu_seconds, sides.values()))
+    sample = operation(scu, scp, count)
+    with suppress(OSError):
+        used = sum(map(cpu_seconds, sides.values())) - before + sample.figures.get(CPU, 0)
+        peaks = {f"{side} MiB": memory(pid).peak / MIB for side, pid in sides.items()}
+        figures = {**sample.figures, **peaks, CPU: used / count * 1e6}
+        return attrs.evolve(sample, figures=figures)
+    return sample

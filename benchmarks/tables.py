@@ -6,7 +6,6 @@ from typing import Any
 
 from .measuring import Report, Row
 
-PEAKS = {"SCU MiB", "SCP MiB"}
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
 
@@ -19,39 +18,40 @@ def seconds(value: float) -> str:
 
 def as_text(report: Report) -> str:
     """Title, table, targets, notes."""
-    hidden: set[str] = set() if report.peaks else PEAKS
     found = dict.fromkeys(name for row in report.rows for name in row.figures())
-    figures = [name for name in found if name not in hidden]
-    head = ["", "N", "each", "min..max", "ratio"]
+    figures = [name for name in found if name not in report.hidden]
+    head = ["", "N", "each", "min..max", "ratio", "of best"]
     head += ["MB/s"] * (report.size is not None) + figures
-    reference = next((row.median for row in report.rows), None)
+    reference = next((row for row in report.rows if row.samples), None)
     rows = [head, *(_cells(row, report, reference, figures) for row in report.rows)]
-    parts = [
-        f"== {report.name}: {report.title} ({report.seconds:.0f} s)",
-        f"   {report.how}",
-        columns(rows),
-    ]
+    title = f"== {report.name}: {report.title} ({report.seconds:.0f} s)"
+    parts = [title, f"   {report.how}", columns(rows)]
     parts += [f"   [{t.verdict}] {t.text}: {t.shown}" for t in report.targets]
     parts += ["   Note: " + note.replace("\n", "\n         ") for note in report.notes]
     return "\n".join(parts) + "\n"
 
 
-def _cells(row: Row, report: Report, reference: float | None, figures: list[str]) -> list[str]:
+def _cells(row: Row, report: Report, reference: Row | None, figures: list[str]) -> list[str]:
     each = row.median
     if each is None:
-        blank = [""] * (2 + (report.size is not None) + len(figures))
+        blank = [""] * (3 + (report.size is not None) + len(figures))
         return [row.name, str(row.count), "failed" if row.problem else "-", *blank]
     cells = [
         row.name,
         str(row.count),
         seconds(each),
         f"{seconds(min(row.each))}..{seconds(max(row.each))}",
-        f"{each / reference:.3g}" if reference else "",
+        f"{each / reference.median:.3g}" if reference and reference.median else "",
+        f"{min(row.each) / min(reference.each):.3g}" if reference and reference.each else "",
     ]
     if report.size is not None:
         cells.append(f"{report.size / each / 1e6:.0f}" if each else "")
     values = row.figures()
-    return cells + [f"{values[name]:.4g}" if name in values else "" for name in figures]
+    return cells + [_number(values[name]) if name in values else "" for name in figures]
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def columns(rows: list[list[str]]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from typing import Any
 
 from benchmarks.bench import Bench
-from benchmarks.measuring import MIB, Contender, Report, Sample, interleave
+from benchmarks.measuring import CPU, MIB, PEAKS, Contender, Report, Sample, interleave
 from benchmarks.peers import Kind, Scp, Scu
 
 OURS: Kind = "ours"
@@ -35,6 +35,7 @@ def associations(bench: Bench) -> Generator[Report]:
         "associations",
         "associations opened and held, then asked one by one",
         "opening one; memory is what is resident more, over the number of associations",
+        hidden=PEAKS | {CPU},
     )
     counts = [1, 10, 100] if bench.quick else [1, 10, 100, 1000]
     kinds: list[tuple[Kind, str, str]] = [

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from benchmarks.bench import Bench, Operation
+from benchmarks.bench import Bench
 from benchmarks.data import SMALL
 from benchmarks.measuring import Contender, Report, Sample, interleave, progress
-from benchmarks.peers import Kind, Scp, Scu, pair_name
+from benchmarks.peers import Kind, Operation, Scp, Scu, pair_name
 
 OURS, PYNETDICOM = pair_name("ours", "ours"), pair_name("pynetdicom", "pynetdicom")
 TIMES_MORE = 5
@@ -20,7 +20,7 @@ def find(bench: Bench) -> Generator[Report]:
         "find",
         f"C-FIND with {count:,} responses of 15 attributes, each read",
         "one response; DCMTK: findscu of N matches less one of one match, over N - 1",
-        peaks=True,
+        hidden=frozenset(),
     )
     pairs: tuple[tuple[Kind, Kind], ...] = (
         ("ours", "ours"),
@@ -48,7 +48,7 @@ def find(bench: Bench) -> Generator[Report]:
 def peaks_of(bench: Bench, operation: Operation, count: int) -> dict[str, float]:
     """Both sides' peaks in fresh processes."""
     with bench.fresh() as peers:
-        report = Report("find", "", "", peaks=True)
+        report = Report("find", "", "", hidden=frozenset())
         [contender] = bench.pair(peers, report, "ours", "ours", operation, count)
         contender.run(100)
         progress(f"find: peak with {count:,} responses")

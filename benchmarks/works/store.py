@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.bench import Bench, Work
 from benchmarks.data import LARGE, LARGE_QUICK, MEDIUM, SMALL
-from benchmarks.measuring import Contender, Report, Sample, interleave
+from benchmarks.measuring import PEAKS, Contender, Report, Sample, interleave
 from benchmarks.peers import Kind, Scp, Scu, pair_name
 from benchmarks.processes import run
 
@@ -41,11 +41,11 @@ def counts_of(bench: Bench, which: str) -> tuple[tuple[int, int], int, dict[str,
         case "small":
             slow = bench.pick(40, 8)
             few = {STOCK: slow, PYNETDICOM: slow}
-            return SMALL, bench.pick(1000, 200), few
+            return SMALL, bench.pick(1000, 400), few
         case "medium":
             slow = bench.pick(40, 8)
             few = {STOCK: slow, PYNETDICOM: slow}
-            return MEDIUM, bench.pick(200, 40), few
+            return MEDIUM, bench.pick(400, 100), few
         case _:
             return (LARGE_QUICK if bench.quick else LARGE), 1, {}
 
@@ -58,7 +58,8 @@ def store(bench: Bench, which: str, saving: bool) -> Generator[Report]:
     what = f"{length / 1e6:.3g} MB" if length > 1e5 else f"{length / 1e3:.2g} KB"
     sink = "to disk" if saving else "discarded"
     name = f"store-{which}" + ("-disk" if saving else "")
-    report = Report(name, f"C-STORE of {what}, {sink}", HOW, length, which != "small")
+    hidden = PEAKS if which == "small" else frozenset()
+    report = Report(name, f"C-STORE of {what}, {sink}", HOW, length, hidden)
 
     def operation(scu: Scu, scp: Scp, count: int) -> Sample:
         return scu.store(scp.port, files[:count])
