@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
+import attrs
+
 from benchmarks.bench import Bench
 from benchmarks.measuring import CPU, MIB, PEAKS, Contender, Report, Sample, interleave
 from benchmarks.peers import Kind, Scp, Scu
@@ -60,9 +62,10 @@ def associations(bench: Bench) -> Generator[Report]:
                     )
                     return Sample(answer["seconds"] / count, figures(answer, count))
 
-                for contender in bench.pair(peers, report, kind, kind, operation, count):
-                    name = name_of(kind, count, how)
-                    contenders.append(Contender(name, contender.run, count))
+                contenders += [
+                    attrs.evolve(contender, name=name_of(kind, count, how))
+                    for contender in bench.pair(peers, report, kind, kind, operation, count)
+                ]
             interleave(report, contenders, repeats=bench.repeats, warm_up=False)
     set_targets(report, counts)
     yield report

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
+import attrs
+
 from benchmarks.bench import Bench
 from benchmarks.measuring import Report, Sample, interleave
 from benchmarks.peers import Kind, Scp, Scu, pair_name
@@ -59,12 +61,12 @@ def growth(bench: Bench) -> Generator[Report]:
 
     counts = [1_000, 10_000] if bench.quick else [1_000, 10_000, 100_000]
     peers = bench.common
-    contenders = []
-    for count in counts:
-        for contender in bench.pair(peers, report, "ours", "ours", operation, count):
-            contender = type(contender)(f"{count:,} at a time", contender.run, count)
-            contenders.append(contender)
-    interleave(report, contenders, repeats=bench.repeats)
+    contenders = [
+        attrs.evolve(contender, name=f"{count:,} at a time")
+        for count in counts
+        for contender in bench.pair(peers, report, "ours", "ours", operation, count)
+    ]
+    interleave(report, contenders, repeats=min(bench.repeats, 2))
     for count in counts[1:]:
         report.within(f"{count:,} at a time", f"{counts[0]:,} at a time", 1.15)
     yield report
