@@ -41,21 +41,26 @@ from .processes import (
     wait_for_port,
 )
 
-Kind = Literal["ours", "stock", "nodelay", "pynetdicom", "bare"]
+Kind = Literal["ours", "stock", "nodelay", "pynetdicom", "bare", "descriptor"]
 NAMES: dict[Kind, str] = {
     "ours": "ours",
     "stock": "DCMTK stock",
     "nodelay": "DCMTK nodelay",
     "pynetdicom": "pynetdicom",
     "bare": "bare trio stream",
+    "descriptor": "bare descriptor in trio",
 }
+ENOUGH_CPU = 0.05
+"""Seconds below which it is not shown, as Linux counts it in steps of 10 ms."""
+BARE: dict[Kind, tuple[str, ...]] = {"bare": (), "descriptor": ("--descriptors",)}
+"""The limits, and their options: two sides of one program."""
 DCMTK_PROGRAMS = ("echoscu", "findscu", "getscu", "storescp", "storescu")
 
 
 def pair_name(scu: Kind, scp: Kind) -> str:
     """What a pair is called in tables."""
     if scu == scp:
-        return NAMES[scu] if scu == "bare" else f"{NAMES[scu]} both"
+        return NAMES[scu] if scu in BARE else f"{NAMES[scu]} both"
     return f"{NAMES[scu]} to {NAMES[scp]}"
 
 
@@ -225,8 +230,9 @@ class Peers:
             case "nodelay":
                 return DcmtkScu(environment(TCP_NODELAY="1"), self.base)
             case _:
-                module = "bare" if kind == "bare" else f"{kind}_scu"
-                process = self.enter(running(python(module), name=f"{NAMES[kind]} SCU"))
+                bare = BARE.get(kind)
+                command = python(f"{kind}_scu") if bare is None else python("bare", *bare)
+                process = self.enter(running(command, name=f"{NAMES[kind]} SCU"))
                 process.line(START_TIMEOUT)
                 return DriverScu(process)
 
@@ -244,8 +250,8 @@ class Peers:
             process = self.enter(running(command, name=name, env=env))
             wait_for_port(process, port)
             return Scp(kind, port, process, sink)
-        if kind == "bare":
-            command = python("bare", "--serve")
+        if kind in BARE:
+            command = python("bare", "--serve", *BARE[kind])
         else:
             where = [] if sink is None else ["--sink", str(sink)]
             command = python(f"{kind}_scp", *where, *options)
@@ -267,6 +273,10 @@ def measured(scu: Scu, scp: Scp, operation: Operation, count: int) -> Sample:
     with suppress(OSError):
         used = sum(map(cpu_seconds, sides.values())) - before + sample.figures.get(CPU, 0)
         peaks = {f"{side} MiB": memory(pid).peak / MIB for side, pid in sides.items()}
-        figures = {**sample.figures, **peaks, CPU: used / count * 1e6}
+        figures = {**sample.figures, **peaks}
+        if used >= ENOUGH_CPU:
+            figures[CPU] = used / count * 1e6
+        else:
+            figures.pop(CPU, None)
         return attrs.evolve(sample, figures=figures)
     return sample

@@ -1,6 +1,7 @@
 """Both sides of the limit: trio's streams without a protocol, bytes over and a short answer back.
 
-Without arguments it is a driver, the sending side; with `--serve` the other side.
+Without `--serve` it is a driver, the sending side. With `--descriptors` nothing but readiness is
+asked of trio, and the descriptor is read and written directly: all that a protocol can save.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ async def serve() -> None:
     listeners = await trio.open_tcp_listeners(0, host=HOST)
     print(json.dumps({"port": listeners[0].socket.getsockname()[1]}), flush=True)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, receive, listeners)
+        other = answer_directly if "--descriptors" in sys.argv else receive
+        nursery.start_soon(trio.serve_listeners, other, listeners)
         await trio.lowlevel.wait_readable(sys.stdin)
         nursery.cancel_scope.cancel()
 
@@ -58,7 +60,29 @@ async def send(port: int, size: int, count: int) -> dict[str, Any]:
         return {"seconds": perf_counter() - start}
 
 
+async def answer_directly(stream: trio.SocketStream) -> None:
+    descriptor = stream.socket.fileno()
+    while True:
+        await trio.lowlevel.wait_readable(descriptor)
+        if not os.read(descriptor, 4096):
+            return
+        os.write(descriptor, bytes(ECHO))
+
+
+async def ask_directly(port: int, count: int) -> dict[str, Any]:
+    async with await trio.open_tcp_stream(HOST, port) as stream:
+        descriptor = stream.socket.fileno()
+        start = perf_counter()
+        for _ in range(count):
+            os.write(descriptor, bytes(ECHO))
+            await trio.lowlevel.wait_readable(descriptor)
+            os.read(descriptor, 4096)
+        return {"seconds": perf_counter() - start}
+
+
 def echo(port: int, count: int) -> dict[str, Any]:
+    if "--descriptors" in sys.argv:
+        return trio.run(ask_directly, port, count)
     return trio.run(send, port, ECHO, count)
 
 

@@ -19,7 +19,8 @@ PAIRS: tuple[tuple[Kind, Kind, int, int], ...] = (
     ("stock", "ours", 5000, 1000),
     ("nodelay", "ours", 5000, 1000),
     ("pynetdicom", "pynetdicom", 300, 60),
-    ("bare", "bare", 5000, 500),
+    ("bare", "bare", 5000, 1000),
+    ("descriptor", "descriptor", 5000, 1000),
 )
 
 

@@ -15,7 +15,7 @@ TIMES_MORE = 5
 
 def find(bench: Bench) -> Generator[Report]:
     """Matches, one response each."""
-    count = bench.pick(5000, 1000)
+    count = bench.pick(5000, 500)
     report = Report(
         "find",
         f"C-FIND with {count:,} responses of 15 attributes, each read",

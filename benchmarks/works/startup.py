@@ -52,7 +52,7 @@ def startup(bench: Bench) -> Generator[Report]:
     if missing("stock") is None:
         program = find_program("echoscu")
         contenders.append(Contender("DCMTK echoscu", timed(program, HOST, port)))
-    interleave(report, contenders, repeats=bench.pick(15, 5))
+    interleave(report, contenders, repeats=bench.pick(15, 3))
     report.within(OURS, TRIO, 1.3)
     report.within(COMMAND, TRIO, 2.5)
     yield report

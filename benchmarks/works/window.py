@@ -36,7 +36,7 @@ def proxied(peers: Peers, scp: Scp) -> int:
 
 def window(bench: Bench) -> Generator[Report]:
     """Many small C-STOREs, with opening and release of what carries them."""
-    count = bench.pick(200, 120)
+    count = bench.pick(200, 100)
     files = [*map(str, bench.files(SMALL, count))]
     report = Report(
         "window",
