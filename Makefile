@@ -1,17 +1,19 @@
 # Every target makes the environment that it needs, .venv-NAME, and makes it anew only when
-# pyproject.toml has changed. PYTHON=... chooses the interpreter, ARGS=... goes to pytest.
+# pyproject.toml has changed. PYTHON=... chooses the interpreter, ARGS=... goes to pytest, or to
+# what else is run.
 
 SOURCES := $(shell find src -name '*.py')
-PYTHON_FILES := src tests examples docs tools $(wildcard bench fuzz)
+PYTHON_FILES := src tests examples docs tools $(wildcard benchmarks fuzz)
 export PYTHON
 
-.PHONY: help demo test interop coverage dcmtk lint format types typing-env docs check clean
+.PHONY: help demo test interop coverage bench dcmtk lint format types typing-env docs check clean
 
 help:
 	@echo 'make demo        store, find, move and get with real processes on this machine'
 	@echo 'make test        every test; installs DCMTK where it may    (ARGS="-k find -x")'
 	@echo 'make interop     only the tests against other implementations'
 	@echo 'make coverage    every test, and which lines and branches none has reached'
+	@echo 'make bench       how fast, against DCMTK and pynetdicom        (ARGS="--quick --only echo")'
 	@echo 'make lint        ruff, codespell, and the import contracts'
 	@echo 'make format      let ruff correct what it can'
 	@echo 'make types       mypy and pyright, both strict'
@@ -27,6 +29,10 @@ help:
 
 .venv-test/.stamp: pyproject.toml tools/make-env
 	@tools/make-env .venv-test --editable '.[all]' --group test
+
+# as users install it: an editable one would start more slowly
+.venv-bench/.stamp: pyproject.toml tools/make-env $(SOURCES)
+	@tools/make-env .venv-bench '.[all]' --group bench
 
 .venv-lint/.stamp: pyproject.toml tools/make-env
 	@tools/make-env .venv-lint --group lint
@@ -61,6 +67,9 @@ coverage: .venv-test/.stamp dcmtk
 	.venv-test/bin/python -m coverage run -m pytest $(ARGS)
 	.venv-test/bin/python -m coverage report
 
+bench: .venv-bench/.stamp dcmtk
+	.venv-bench/bin/python -m benchmarks $(ARGS)
+
 lint: .venv-lint/.stamp
 	.venv-lint/bin/python -m ruff check $(PYTHON_FILES)
 	.venv-lint/bin/python -m ruff format --check $(PYTHON_FILES)
@@ -88,7 +97,7 @@ docs: .venv-docs/.stamp
 check: lint types docs demo typing-env test
 
 clean:
-	rm -rf .venv-demo .venv-test .venv-lint .venv-types .venv-typing .venv-docs
+	rm -rf .venv-demo .venv-test .venv-bench .venv-lint .venv-types .venv-typing .venv-docs
 	rm -rf build dist docs/_build .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -rf .import_linter_cache
-	find src tests examples docs tools -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests examples docs tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
