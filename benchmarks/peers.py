@@ -188,7 +188,8 @@ class DcmtkScu:
         return run(command, env=self.env)
 
     def _each(self, count: int, many: Callable[[], Run], one: Callable[[], Run]) -> Sample:
-        return self._less(many(), [one() for _ in range(STARTS)], count - 1, count + STARTS)
+        starts = [one() for _ in range(STARTS)]
+        return self._less(many(), starts, max(count - 1, 1), count + STARTS)
 
     def _less(self, done: Run, starts: list[Run], count: int, performed: int) -> Sample:
         figures = {} if done.peak is None else {"SCU MiB": done.peak / MIB}
