@@ -19,10 +19,14 @@ PEAKS = frozenset(("SCU MiB", "SCP MiB"))
 
 @attrs.frozen
 class Sample:
-    """One measurement: seconds for each operation, and other figures by name."""
+    """One measurement: seconds for each operation, and other figures by name.
+
+    `performed` is how many operations the SCP has had for it, where they are more than measured.
+    """
 
     each: float
     figures: dict[str, float] = attrs.field(factory=dict)
+    performed: int | None = None
 
 
 @attrs.frozen

@@ -5,7 +5,8 @@ What an SCU's time is:
 * Python's: measured inside, from the first operation on an open association to the last response.
 * DCMTK's: the wall time of one program with N operations, less that of one with a single operation,
   which is its start, its association and that operation, over N - 1. The latter is measured three
-  times, and its median taken.
+  times, and its median taken. Of a single file,
+  the time of a small one is subtracted, with Nagle's algorithm off.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ NAMES: dict[Kind, str] = {
     "bare": "bare trio stream",
     "descriptor": "bare descriptor in trio",
 }
+STARTS = 3
+"""How often a program of DCMTK is run with one operation, for what is subtracted."""
 ENOUGH_CPU = 0.05
 """Seconds below which it is not shown, as Linux counts it in steps of 10 ms."""
 BARE: dict[Kind, tuple[str, ...]] = {"bare": (), "descriptor": ("--descriptors",)}
@@ -140,8 +143,8 @@ class DcmtkScu:
     """DCMTK's programs, one process for each measurement."""
 
     env: dict[str, str]
-    base: Path
-    """A small file: what it takes to send it is subtracted where a single one is sent."""
+    start: Callable[[], Run]
+    """Sends a small file, Nagle's algorithm off on both sides: what starting takes."""
 
     def echo(self, port: int, count: int) -> Sample:
         return self._each(
@@ -151,11 +154,12 @@ class DcmtkScu:
         )
 
     def store(self, port: int, files: list[Path]) -> Sample:
-        first = files[0] if len(files) > 1 else self.base
+        if len(files) == 1:
+            return self._single(files[0], port)
         return self._each(
-            max(len(files), 2),
+            len(files),
             lambda: self._run("storescu", port, files=files),
-            lambda: self._run("storescu", port, files=[first]),
+            lambda: self._run("storescu", port, files=files[:1]),
         )
 
     def find(self, port: int, count: int) -> Sample:
@@ -174,17 +178,24 @@ class DcmtkScu:
 
         return self._each(count, lambda: ask(count), lambda: ask(1))
 
+    def _single(self, file: Path, port: int) -> Sample:
+        done = self._run("storescu", port, files=[file])
+        starts = [self.start() for _ in range(STARTS)]
+        return self._less(done, starts, 1, 1)
+
     def _run(self, name: str, port: int, *options: str, files: list[Path] | None = None) -> Run:
         command = [find_program(name), "-q", *options, HOST, str(port), *map(str, files or ())]
         return run(command, env=self.env)
 
     def _each(self, count: int, many: Callable[[], Run], one: Callable[[], Run]) -> Sample:
-        done = many()
-        starts = [one() for _ in range(3)]
+        starts = [one() for _ in range(STARTS)]
+        return self._less(many(), starts, max(count - 1, 1), count + STARTS)
+
+    def _less(self, done: Run, starts: list[Run], count: int, performed: int) -> Sample:
         figures = {} if done.peak is None else {"SCU MiB": done.peak / MIB}
         figures[CPU] = done.cpu - median(start.cpu for start in starts)
         seconds = done.seconds - median(start.seconds for start in starts)
-        return Sample(seconds / max(count - 1, 1), figures)
+        return Sample(seconds / count, figures, performed)
 
 
 def key_options(*keys: str) -> list[str]:
@@ -198,7 +209,7 @@ class Peers:
 
     stack: ExitStack
     folder: Path
-    base: Path
+    small: Path
     _scus: dict[Kind, Scu] = attrs.field(factory=dict)
     _scps: dict[tuple[Kind, bool, tuple[str, ...]], Scp] = attrs.field(factory=dict)
 
@@ -226,15 +237,19 @@ class Peers:
     def _start_scu(self, kind: Kind) -> Scu:
         match kind:
             case "stock":
-                return DcmtkScu(environment(), self.base)
+                return DcmtkScu(environment(), self._start_dcmtk)
             case "nodelay":
-                return DcmtkScu(environment(TCP_NODELAY="1"), self.base)
+                return DcmtkScu(environment(TCP_NODELAY="1"), self._start_dcmtk)
             case _:
                 bare = BARE.get(kind)
                 command = python(f"{kind}_scu") if bare is None else python("bare", *bare)
                 process = self.enter(running(command, name=f"{NAMES[kind]} SCU"))
                 process.line(START_TIMEOUT)
                 return DriverScu(process)
+
+    def _start_dcmtk(self) -> Run:
+        command = [find_program("storescu"), "-q", HOST, str(self.scp("nodelay").port)]
+        return run([*command, str(self.small)], env=environment(TCP_NODELAY="1"))
 
     def _start_scp(self, kind: Kind, options: tuple[str, ...], saving: bool) -> Scp:
         name = f"{NAMES[kind]} SCP"
@@ -261,22 +276,19 @@ class Peers:
 
 def measured(scu: Scu, scp: Scp, operation: Operation, count: int) -> Sample:
     """Do it, and look at what both sides take for it: processor time each, and their peaks."""
-    sides = {
-        side: peer.process.pid
-        for side, peer in (("SCU", scu), ("SCP", scp))
-        if isinstance(peer, DriverScu | Scp)
-    }
-    for pid in sides.values():
+    pids = {"SCP": scp.process.pid}
+    if isinstance(scu, DriverScu):
+        pids["SCU"] = scu.process.pid
+    for pid in pids.values():
         reset_peak(pid)
-    before = sum(map(cpu_seconds, sides.values()))
+    before = {side: cpu_seconds(pid) for side, pid in pids.items()}
     sample = operation(scu, scp, count)
+    figures = dict(sample.figures)
     with suppress(OSError):
-        used = sum(map(cpu_seconds, sides.values())) - before + sample.figures.get(CPU, 0)
-        peaks = {f"{side} MiB": memory(pid).peak / MIB for side, pid in sides.items()}
-        figures = {**sample.figures, **peaks}
-        if used >= ENOUGH_CPU:
-            figures[CPU] = used / count * 1e6
-        else:
-            figures.pop(CPU, None)
-        return attrs.evolve(sample, figures=figures)
-    return sample
+        used = {side: cpu_seconds(pid) - before[side] for side, pid in pids.items()}
+        each = used.get("SCU", figures.pop(CPU, 0)) / count
+        each += used["SCP"] / (sample.performed or count)
+        if sum(used.values()) >= ENOUGH_CPU:
+            figures[CPU] = each * 1e6
+        figures |= {f"{side} MiB": memory(pid).peak / MIB for side, pid in sorted(pids.items())}
+    return attrs.evolve(sample, figures=dict(sorted(figures.items(), reverse=True)))

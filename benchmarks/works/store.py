@@ -31,7 +31,7 @@ STOCK, NODELAY = pair_name("stock", "stock"), pair_name("nodelay", "nodelay")
 PYNETDICOM = pair_name("pynetdicom", "pynetdicom")
 HOW = (
     "one instance; DCMTK: one storescu of N files less one of one file, over N - 1"
-    " (N = 1: less one small file)"
+    " (N = 1: less a small one, nodelay)"
 )
 
 
