@@ -100,6 +100,7 @@ class Acceptor:
             max_pdu_length=settings.max_pdu_length,
             timeouts=settings.timeouts,
             limits=settings.limits,
+            quick_ack=settings.quick_ack,
             strict=settings.strict,
         )
         async with closing(link):

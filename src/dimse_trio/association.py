@@ -167,12 +167,27 @@ class Association:
             AssociationError: The association is over, or ends before the response.
         """
         if (path := path_of(instance)) is not None:
-            instance = Instance.from_file(path)
+            opened = FileSource.open(path)
+            try:
+                return await self._store(opened.instance, opened, check, priority, move_originator)
+            finally:
+                opened.close()
         if not isinstance(instance, Instance) and not hasattr(instance, "iterall"):
             raise TypeError(
                 f"store takes a path, an Instance or a data set, not {type(instance).__name__}"
             )
         item = cast("Instance | Dataset", instance)
+        return await self._store(item, None, check, priority, move_originator)
+
+    async def _store(
+        self,
+        item: Instance | Dataset,
+        opened: FileSource | None,
+        check: bool,
+        priority: int,
+        move_originator: MoveOriginator | None,
+    ) -> CStoreRSP:
+        """`store`, of a file that may be open already."""
         if isinstance(item, Instance):
             sop_class, sop_instance = item.sop_class_uid, item.sop_instance_uid
             syntax: str | None = item.transfer_syntax_uid
@@ -181,7 +196,7 @@ class Association:
             syntax = datasets.original_transfer_syntax(item)
         context = storage_context(self.negotiated, sop_class, syntax)
         originator = move_originator or MoveOriginator(None, None)
-        source = _source(item, context)
+        source = _source(item, opened, context)
         try:
             response = await self._exchange.request(
                 context,
@@ -321,12 +336,14 @@ class Association:
             raise exchange.end
 
 
-def _source(item: Instance | Dataset, context: AcceptedContext) -> DataSource:
+def _source(
+    item: Instance | Dataset, opened: FileSource | None, context: AcceptedContext
+) -> DataSource:
     """The bytes of an instance in a context's transfer syntax."""
     if not isinstance(item, Instance):
         return BytesSource(datasets.encode(item, context.transfer_syntax))
     if item.transfer_syntax_uid == context.transfer_syntax:
-        return FileSource(item)
+        return opened or FileSource(item)
     return BytesSource(datasets.convert(item, context.transfer_syntax))
 
 

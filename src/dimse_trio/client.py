@@ -120,6 +120,7 @@ async def open_association(
     max_pdu_length: int = DEFAULT_MAX_PDU_LENGTH,
     timeouts: Timeouts | None = None,
     limits: Limits | None = None,
+    quick_ack: bool = True,
     handler: object | None = None,
     strict: bool = False,
 ) -> AsyncGenerator[Association]:
@@ -142,6 +143,8 @@ async def open_association(
         max_pdu_length: The longest P-DATA-TF that the peer may send, in bytes; 0 without limit.
         timeouts: How long the library itself waits.
         limits: How much of the peer's data is held.
+        quick_ack: Acknowledge at once what is received, where the system can (Linux): many peers
+            write in small pieces and wait for that, 40 ms at a time.
         handler: Performs what the peer requests on this association.
         strict: Abort where the peer breaks the protocol in a way that is otherwise put up with and
             logged: longer PDUs than announced, empty ones, responses to no request.
@@ -170,6 +173,7 @@ async def open_association(
         max_pdu_length=max_pdu_length,
         timeouts=timeouts,
         limits=limits,
+        quick_ack=quick_ack,
         handler=handler,
         strict=strict,
     ) as association:
@@ -189,6 +193,7 @@ async def associate_over(
     max_pdu_length: int = DEFAULT_MAX_PDU_LENGTH,
     timeouts: Timeouts | None = None,
     limits: Limits | None = None,
+    quick_ack: bool = True,
     handler: object | None = None,
     strict: bool = False,
 ) -> AsyncGenerator[Association]:
@@ -203,6 +208,7 @@ async def associate_over(
         max_pdu_length=max_pdu_length,
         timeouts=timeouts,
         limits=limits or Limits(),
+        quick_ack=quick_ack,
         strict=strict,
     )
     async with closing(link):

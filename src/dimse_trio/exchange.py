@@ -77,6 +77,8 @@ class Exchange:
         self._receiving = trio.CancelScope(shield=True)
         self._received = trio.Event()
         self._releasing = False
+        self._last_activity = trio.current_time()
+        link.due = self._due
 
     # -- requests of this side -------------------------------------------------------------------
 
@@ -125,14 +127,12 @@ class Exchange:
         self._invocations.add(invocation)
         self._stir()  # its response must come past what a handler has not read
         begun(invocation)
-        self._set_deadline()
         try:
             await self.send(context.context_id, request, source)
         except BaseException:
             self._invocations.remove(request.message_id)
             raise
         invocation.last_activity = trio.current_time()
-        self._set_deadline()
         return invocation
 
     def _before_waiting(self) -> None:
@@ -231,8 +231,8 @@ class Exchange:
         end: AssociationError | None = None
         try:
             while True:
-                self._set_deadline()
                 event = await link.next_event()
+                self._last_activity = trio.current_time()
                 match event:
                     case MessageReceived():
                         self._on_message(event)
@@ -260,21 +260,19 @@ class Exchange:
         busy = self._performances or self.link.core.receiving or getattr(event, "error", None)
         return self.link.core.upper_layer.role is Role.ACCEPTOR and not busy
 
-    def _set_deadline(self) -> None:
+    def _due(self) -> float:
         """Until when the peer must say something: about what we asked for, or, idle, at all.
 
         While an instance of our C-GET is being taken, it is not the peer who is silent.
         """
         timeouts = self.link.timeouts
-        deadline = inf
-        silent = self._invocations.most_silent
         if self._retrieving and self._performances:
-            pass
-        elif silent is not None:
-            deadline = silent.last_activity + timeouts.response
-        elif not self._performances and self.link.core.upper_layer.role is Role.ACCEPTOR:
-            deadline = trio.current_time() + timeouts.idle
-        self.link.expect_by(deadline)
+            return inf
+        if (silent := self._invocations.most_silent) is not None:
+            return silent.last_activity + timeouts.response
+        if not self._performances and self.link.core.upper_layer.role is Role.ACCEPTOR:
+            return self._last_activity + timeouts.idle
+        return inf
 
     async def _on_silence(self) -> None:
         timeouts = self.link.timeouts
@@ -386,7 +384,7 @@ class Exchange:
         if self._performances.get(performance.request.message_id) is performance:
             del self._performances[performance.request.message_id]
             self._invocations.touch()
-            self._set_deadline()
+            self._last_activity = trio.current_time()
             self._performed.set()
             self._performed = trio.Event()
 

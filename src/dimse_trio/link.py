@@ -11,7 +11,7 @@ One task receives (`next_event`); any task may send. A message is sent whole bef
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import asynccontextmanager
 from math import inf
 
@@ -53,7 +53,7 @@ BLOCK = 1 << 18
 
 
 class Silence:
-    """Nothing arrived until the time that `Link.expect_by` was given."""
+    """Nothing arrived until the time that `Link.due` gives."""
 
 
 class Link:
@@ -65,6 +65,7 @@ class Link:
         max_pdu_length: What is announced as maximum length, in bytes.
         timeouts: Of these, `associate`, `network`, `linger` and `cancel_grace` are the link's.
         limits: Of these, `command_set` is the link's.
+        quick_ack: As of `Transport`.
         strict: As of `UpperLayer`.
     """
 
@@ -76,6 +77,7 @@ class Link:
         max_pdu_length: int,
         timeouts: Timeouts,
         limits: Limits,
+        quick_ack: bool = True,
         strict: bool = False,
     ) -> None:
         self.core = DimseConnection(
@@ -86,14 +88,20 @@ class Link:
         )
         self.timeouts = timeouts
         self.limits = limits
-        self._transport = Transport(stream, timeout=timeouts.network, grace=timeouts.cancel_grace)
+        self._transport = Transport(
+            stream, timeout=timeouts.network, grace=timeouts.cancel_grace, quick_ack=quick_ack
+        )
         self._message_lock = trio.Lock()
         self._receive_scope = trio.CancelScope()
         self._lost = False
         self._artim_starts = 0
         self._artim_deadline = inf
         self._pdu_deadline = inf
-        self._silence_deadline = inf
+        self.due: Callable[[], float] = lambda: inf
+        """Until when something must begin to arrive; `next_event` else gives `Silence`.
+
+        It may become earlier while `next_event` waits, but not than `Timeouts.response` from then.
+        """
         self.failure: AssociationError | None = None
         """Why this side gave the association up, where it did."""
 
@@ -172,12 +180,6 @@ class Link:
 
     # -- receiving -------------------------------------------------------------------------------
 
-    def expect_by(self, deadline: float) -> None:
-        """Say until when something must begin to arrive; `next_event` else gives `Silence`."""
-        self._silence_deadline = deadline
-        if deadline < self._receive_scope.deadline:
-            self._receive_scope.deadline = deadline
-
     async def next_event(self) -> DimseEvent | Silence | None:
         """The next event; `None` when the connection is over. Only one task may call this."""
         upper_layer = self.core.upper_layer
@@ -201,18 +203,18 @@ class Link:
         Returns whether nothing came by the time that was set with `expect_by`.
         """
         upper_layer = self.core.upper_layer
-        deadline = self._silence_deadline
         receiving = self.core.receiving
+        now = trio.current_time()
         if receiving:
-            latest = trio.current_time() + self.timeouts.network
-            deadline = self._pdu_deadline = min(self._pdu_deadline, latest)
-        data = b""
+            self._pdu_deadline = min(self._pdu_deadline, now + self.timeouts.network)
+            deadline = self._pdu_deadline
+        else:
+            deadline = min(self.due(), now + self.timeouts.response)
         with trio.CancelScope(deadline=deadline) as self._receive_scope:
             self._set_artim()
-            data = await self._transport.receive()
-        if data:
-            upper_layer.receive_data(data)
-        elif not self._receive_scope.cancelled_caught or self._lost:
+            if await self._transport.receive(upper_layer):
+                return False
+        if not self._receive_scope.cancelled_caught or self._lost:
             upper_layer.receive_eof()
         elif upper_layer.artim_running:
             upper_layer.artim_expired()
@@ -224,7 +226,7 @@ class Link:
                 )
             )
         else:
-            return trio.current_time() >= self._silence_deadline
+            return trio.current_time() >= self.due()
         return False
 
     def _set_artim(self) -> None:

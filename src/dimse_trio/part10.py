@@ -12,7 +12,7 @@ import struct
 import zlib
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import attrs
 
@@ -28,7 +28,7 @@ PREAMBLE_LENGTH = 128
 MAX_ELEMENT_LENGTH = 1 << 20
 """Longest element read here, in bytes; private meta information can make it long."""
 HEAD_LENGTH = 1 << 13
-"""Bytes of a deflated data set that are inflated to find its SOP UIDs."""
+"""Bytes read at once to find what stands at the beginning: usually all of it."""
 
 _GROUP = 0x0002
 _LONG_VRS = frozenset((b"OB", b"OW", b"OF", b"OL", b"OD", b"SQ", b"UC", b"UN", b"UR", b"UT"))
@@ -138,29 +138,37 @@ def _read_elements(
     file: BinaryIO, tags: range, *, explicit: bool = True, big: bool = False
 ) -> dict[int, bytes]:
     """The elements from here as long as their tags are these; the file is left at the next."""
-    order = ">" if big else "<"
+    beginning = file.tell()
+    data = file.read(HEAD_LENGTH)
+    unpack_header = struct.Struct(">HHL" if big else "<HHL").unpack_from
+    order: Literal["big", "little"] = "big" if big else "little"
     elements: dict[int, bytes] = {}
+    position = 0
     while True:
-        start = file.tell()
-        header = file.read(8)
-        if len(header) < 8:
-            file.seek(start)
-            return elements
-        group, number, length = struct.unpack(f"{order}HHL", header)
+        if len(data) - position < 12:  # the longest header, if there is any
+            data += file.read(HEAD_LENGTH)
+        if len(data) - position < 8:
+            break
+        group, number, length = unpack_header(data, position)
         tag = group << 16 | number
         if tag not in tags:
-            file.seek(start)
-            return elements
-        if explicit and header[4:6] in _LONG_VRS:
-            length = int.from_bytes(file.read(4), "big" if big else "little")
+            break
+        start = position + 8
+        if explicit and data[position + 4 : position + 6] in _LONG_VRS:
+            length = int.from_bytes(data[start : start + 4], order)
+            start += 4
         elif explicit:
-            length = int.from_bytes(header[6:8], "big" if big else "little")
+            length = int.from_bytes(data[position + 6 : start], order)
         if length > MAX_ELEMENT_LENGTH:
             raise _NotElements(f"element ({group:04x},{number:04x}) claims {length} bytes")
-        raw = file.read(length)
-        if len(raw) < length:
+        position = start + length
+        if position > len(data):
+            data += file.read(position - len(data) + HEAD_LENGTH)
+        if position > len(data):
             raise _NotElements(f"element ({group:04x},{number:04x}) ends with the file")
-        elements[tag] = raw
+        elements[tag] = data[start:position]
+    file.seek(beginning + position)
+    return elements
 
 
 def without_meta(data: bytes) -> bytes:

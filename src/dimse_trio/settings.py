@@ -60,6 +60,8 @@ class ServerOptions(TypedDict, total=False):
     one association run concurrently."""
     max_pdu_length: int
     """The longest P-DATA-TF that peers may send, in bytes; 0 without limit."""
+    quick_ack: bool
+    """As for `open_association`."""
     timeouts: Timeouts | None
     """How long the library itself waits."""
     limits: Limits | None
@@ -131,6 +133,7 @@ class ServerSettings:
     max_unassociated: int = attrs.field(default=512, validator=_at_least_one)
     async_operations: tuple[int, int] = attrs.field(default=(1, 1), validator=_window)
     max_pdu_length: int = attrs.field(default=DEFAULT_MAX_PDU_LENGTH, validator=_can_be_announced)
+    quick_ack: bool = True
     timeouts: Timeouts = attrs.field(default=None, converter=_timeouts)
     limits: Limits = attrs.field(default=None, converter=_limits)
     policy: Policy = attrs.field(init=False, default=attrs.Factory(_policy, takes_self=True))

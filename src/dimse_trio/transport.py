@@ -19,14 +19,16 @@ from typing import cast
 
 import trio
 
+from .protocol.upper_layer import UpperLayer
+
 MIN_RECEIVE = 1 << 12
 MAX_RECEIVE = 1 << 18
-"""Bytes asked of the transport at once: few where messages are short, as a large buffer costs an
-allocation; twice the longest PDU that we announce where they are long."""
+"""Bytes received at once: few where messages are short, so that an idle association costs little;
+twice the longest PDU that we announce where they are long."""
 MAX_BUFFERS = 512
 """Buffers in one write; systems take 1024."""
 
-_QUICKACK = getattr(socket, "TCP_QUICKACK", None)
+_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 
 Buffer = bytes | memoryview
 
@@ -46,9 +48,12 @@ class Transport:
         stream: Any byte stream; TCP and TLS from this package's openers, or the user's own.
         timeout: Seconds for one write.
         grace: Seconds that a write has left once its task is cancelled.
+        quick_ack: Whether to acknowledge at once what is received, where the system can.
     """
 
-    def __init__(self, stream: trio.abc.Stream, *, timeout: float, grace: float) -> None:
+    def __init__(
+        self, stream: trio.abc.Stream, *, timeout: float, grace: float, quick_ack: bool
+    ) -> None:
         self._stream = stream
         self._timeout = timeout
         self._grace = grace
@@ -56,6 +61,7 @@ class Transport:
         if isinstance(stream, trio.SocketStream) and hasattr(os, "writev"):
             self._socket = stream.socket
         self._receive_size = MIN_RECEIVE
+        self._quick_ack = _QUICKACK if quick_ack else None
         self.lock = trio.Lock()
         """Held while the core advances and the resulting bytes are written, so that they agree."""
         self.peer_address = _peer_address(stream)
@@ -129,29 +135,32 @@ class Transport:
             await trio.lowlevel.wait_writable(self._socket)
             buffers = self._write_now(buffers)
 
-    async def receive(self) -> bytes:
-        """The next bytes; empty at the end of the stream, in whatever way it ended."""
+    async def receive(self, core: UpperLayer) -> bool:
+        """Receive the next bytes into the core; whether the stream has not ended, in any way."""
         try:
             if self._socket is None:
-                return bytes(await self._stream.receive_some(MAX_RECEIVE))
+                data = await self._stream.receive_some(MAX_RECEIVE)
+                core.receive_data(data)
+                return bool(data)
             while True:
                 _check_open(self._socket)
                 await trio.lowlevel.wait_readable(self._socket)
                 with suppress(BlockingIOError):
-                    return self._read_now(self._socket)
+                    return self._receive_now(self._socket, core)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-            return b""
+            return False
 
-    def _read_now(self, connection: trio.socket.SocketType) -> bytes:
-        data = os.read(connection.fileno(), self._receive_size)
-        if len(data) == self._receive_size:
-            self._receive_size = min(2 * self._receive_size, MAX_RECEIVE)
-        elif 4 * len(data) < self._receive_size:
+    def _receive_now(self, connection: trio.socket.SocketType, core: UpperLayer) -> bool:
+        count = os.readv(connection.fileno(), (core.get_buffer(self._receive_size),))
+        core.buffer_updated(count)
+        if count == self._receive_size:
+            self._receive_size = min(2 * count, MAX_RECEIVE)
+        elif 4 * count < self._receive_size:
             self._receive_size = max(self._receive_size // 2, MIN_RECEIVE)
-        if _QUICKACK is not None:
+        if self._quick_ack is not None:
             # a peer that writes a PDU in two pieces with Nagle on waits for this acknowledgement
-            connection.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
-        return data
+            connection.setsockopt(socket.IPPROTO_TCP, self._quick_ack, 1)
+        return count > 0
 
     async def send_eof(self) -> None:
         """Say that nothing more will be sent, where the stream can say that."""

@@ -8,26 +8,34 @@ from hypothesis import strategies as st
 from dimse_trio.protocol.buffer import ReceiveBuffer
 
 
-@given(st.lists(st.binary(max_size=9)), st.lists(st.integers(0, 12)), st.booleans())
-def test_bytes_come_out_in_order_even_while_views_are_held(
-    blocks: list[bytes], sizes: list[int], hold: bool
+@given(
+    st.lists(st.binary(max_size=9)),
+    st.lists(st.integers(0, 12)),
+    st.lists(st.integers(0, 20), min_size=1),
+)
+def test_bytes_come_out_in_order_and_stay_until_more_come_in(
+    blocks: list[bytes], sizes: list[int], rooms: list[int]
 ) -> None:
     buffer = ReceiveBuffer()
     expected = b"".join(blocks)
     taken = b""
-    held: list[tuple[memoryview, bytes]] = []
-    for block in blocks:
-        buffer.append(block)
+    for number, block in enumerate(blocks):
+        if number % 2:
+            buffer.append(block)
+        else:
+            room = buffer.space(len(block) + rooms[number % len(rooms)])
+            room[: len(block)] = block
+            buffer.filled(len(block))
+        held: list[tuple[memoryview, bytes]] = []
         while sizes and (view := buffer.take(sizes[-1])) is not None:
             sizes.pop()
             taken += view
-            if hold:
-                held.append((view, bytes(view)))
+            held.append((view, bytes(view)))
         assert len(taken) + len(buffer) <= len(expected)
+        assert all(view == copy for view, copy in held)
     rest = buffer.take(len(buffer))
     assert rest is not None
     assert taken + bytes(rest) == expected
-    assert all(view == copy for view, copy in held)
 
 
 def test_peek_leaves_the_bytes_where_they_are() -> None:
@@ -40,23 +48,31 @@ def test_peek_leaves_the_bytes_where_they_are() -> None:
     assert len(buffer) == 0
 
 
-def test_one_block_is_handed_out_without_a_copy() -> None:
-    block = b"0123456789"
+def test_what_is_received_is_handed_out_without_a_copy() -> None:
     buffer = ReceiveBuffer()
-    buffer.append(block)
+    room = buffer.space(10)
+    room[:] = b"0123456789"
+    buffer.filled(10)
     view = buffer.take(4)
     assert view is not None
-    assert view.obj is block
+    assert view.obj is room.obj
 
 
-def test_a_view_outlives_bytes_that_arrive_later() -> None:
+def test_an_unfinished_pdu_is_all_that_is_moved() -> None:
     buffer = ReceiveBuffer()
-    buffer.append(b"ab")
-    buffer.append(b"cdef")
-    view = buffer.take(3)
-    buffer.append(b"gh")
-    assert view == b"abc"
-    assert buffer.take(5) == b"defgh"
+    buffer.append(b"abcdefgh")
+    assert buffer.take(6) == b"abcdef"
+    room = buffer.space(6)
+    room[:] = b"ijklmn"
+    buffer.filled(6)
+    assert buffer.take(8) == b"ghijklmn"
+
+
+def test_a_large_buffer_is_given_back_when_little_is_asked_for() -> None:
+    buffer = ReceiveBuffer()
+    large = buffer.space(1 << 18).obj
+    assert buffer.space(1 << 17).obj is large
+    assert len(buffer.space(1 << 12).obj) == 1 << 12  # type: ignore[arg-type]
 
 
 def test_a_callers_bytearray_is_neither_kept_nor_changed() -> None:

@@ -1,54 +1,65 @@
-"""Bytes that have arrived and are not yet a PDU.
+"""Bytes that have arrived and are not yet a PDU: one buffer that is received into and read from.
 
-A PDU that lies whole inside one received block is handed out as a view of that block; only a PDU
-that spans blocks is copied together. Views are valid until the next `append`.
+PDUs are handed out as views, valid until more is received: then their bytes are written over. What
+is left of an unfinished PDU is moved to the front, so that nothing is copied but that.
 """
 
 from __future__ import annotations
+
+SHRINK_FACTOR = 4
+"""An empty buffer so many times larger than what is asked for is given back."""
 
 
 class ReceiveBuffer:
     """First in, first out; `peek` and `take` give `None` until enough bytes are there."""
 
-    __slots__ = ("_block", "_start")
+    __slots__ = ("_data", "_end", "_start")
 
     def __init__(self) -> None:
-        self._block: bytes | bytearray = b""
-        self._start = 0
+        self._data = bytearray()
+        self._start = self._end = 0
 
     def __len__(self) -> int:
-        return len(self._block) - self._start
+        return self._end - self._start
+
+    def space(self, size: int) -> memoryview:
+        """Room for `size` bytes, to be received into; `filled` says how many came."""
+        length = self._end - self._start
+        if len(self._data) - self._end < size:
+            if len(self._data) - length < size:
+                larger = bytearray(max(length + size, 2 * length))
+                larger[:length] = memoryview(self._data)[self._start : self._end]
+                self._data = larger
+            elif length:
+                self._data[:length] = self._data[self._start : self._end]
+            self._start, self._end = 0, length
+        elif not length and len(self._data) > SHRINK_FACTOR * size:
+            self._data = bytearray(size)
+            self._start = self._end = 0
+        return memoryview(self._data)[self._end : self._end + size]
+
+    def filled(self, count: int) -> None:
+        """So many bytes have been put into `space`."""
+        self._end += count
 
     def append(self, data: bytes | bytearray | memoryview) -> None:
-        if not len(self):
-            # a block that its owner may write to again is copied
-            self._block = data if isinstance(data, bytes) else bytes(data)
-            self._start = 0
-            return
-        if not isinstance(self._block, bytearray):
-            self._block = bytearray(memoryview(self._block)[self._start :])
-            self._start = 0
-        try:
-            if self._start:
-                del self._block[: self._start]
-                self._start = 0
-            self._block += data
-        except BufferError:  # a view handed out earlier is still held: leave it its bytes
-            self._block = bytearray(memoryview(self._block)[self._start :])
-            self._start = 0
-            self._block += data
+        """Take bytes that were received elsewhere."""
+        self.space(len(data))[:] = data
+        self.filled(len(data))
 
     def peek(self, length: int) -> memoryview | None:
-        if len(self) < length:
+        if self._end - self._start < length:
             return None
-        return memoryview(self._block)[self._start : self._start + length]
+        return memoryview(self._data)[self._start : self._start + length]
 
     def take(self, length: int) -> memoryview | None:
         view = self.peek(length)
         if view is not None:
             self._start += length
+            if self._start == self._end:
+                self._start = self._end = 0
         return view
 
     def clear(self) -> None:
-        self._block = b""
-        self._start = 0
+        self._data = bytearray()
+        self._start = self._end = 0

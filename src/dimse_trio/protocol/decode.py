@@ -7,6 +7,7 @@ is read as latin-1, which cannot fail.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,6 +34,8 @@ from .pdus import (
     UserIdentity,
     UserInformation,
 )
+
+_PDV_HEADER = struct.Struct(">LBB")
 
 MAX_ITEMS = 1 << 14
 """Most items, sub-items included, or PDVs taken in one PDU: 128 contexts with every transfer syntax
@@ -281,13 +284,11 @@ def _p_data_tf_untrusted(reader: ByteReader) -> PDataTF:
     while reader:
         if len(pdvs) == MAX_ITEMS:
             raise MalformedPDU(f"P-DATA-TF: more than {MAX_ITEMS} PDVs in one PDU")
-        length = reader.number(4, "PDV length")
+        length, context_id, header = _PDV_HEADER.unpack(reader.view(6, "PDV header"))
         if length < 2:
             raise MalformedPDU(f"P-DATA-TF: a PDV of {length} bytes has no message control header")
-        context_id = reader.number(1, "presentation context ID")
-        header = reader.number(1, "message control header")
         data = reader.view(length - 2, "PDV fragment")
-        pdvs.append(PDV(context_id, bool(header & 1), bool(header & 2), data))
+        pdvs.append(PDV(context_id, header & 1 == 1, header & 2 == 2, data))
     return PDataTF(tuple(pdvs))
 
 

@@ -26,7 +26,8 @@ class PaddedUID(str):
     def of(cls, raw: bytes) -> str:
         """The UID in `raw`: a plain `str` where its padding is the standard's own."""
         bare = _decode_text(raw)
-        if _encode_uid(bare) == raw:
+        padding = len(raw) - len(bare)
+        if padding == len(bare) % 2 and (not padding or raw.endswith(b"\0")):
             return bare
         uid = cls(bare)
         uid.raw = raw
@@ -139,6 +140,8 @@ ELEMENTS: dict[str, CommandElement] = {
 """Every element of PS3.7 §E.1 but the group length, which is computed, by keyword."""
 
 _ELEMENT_HEADER = struct.Struct("<HHL")
+_ELEMENT_HEADER_LENGTH = _ELEMENT_HEADER.size
+_GROUP_LENGTH = struct.Struct("<HHLL")
 
 
 def encode_elements(values: list[tuple[int, bytes]]) -> bytes:
@@ -147,25 +150,29 @@ def encode_elements(values: list[tuple[int, bytes]]) -> bytes:
     A value of odd length, which only an echo of the peer's own can be, gets a NUL: fragments of odd
     length are not taken everywhere.
     """
-    body = b"".join(
-        _ELEMENT_HEADER.pack(tag >> 16, tag & 0xFFFF, len(raw) + len(raw) % 2)
-        + raw
-        + b"\0" * (len(raw) % 2)
-        for tag, raw in sorted(values)
-    )
-    return _ELEMENT_HEADER.pack(0, 0, 4) + len(body).to_bytes(4, "little") + body
+    values.sort()
+    parts = [b""]
+    length = 0
+    for tag, raw in values:
+        if len(raw) % 2:
+            raw += b"\0"
+        parts += (_ELEMENT_HEADER.pack(tag >> 16, tag & 0xFFFF, len(raw)), raw)
+        length += _ELEMENT_HEADER_LENGTH + len(raw)
+    parts[0] = _GROUP_LENGTH.pack(0, 0, 4, length)
+    return b"".join(parts)
 
 
 def decode_elements_untrusted(data: bytes) -> dict[int, bytes]:
     """The elements of a command set by tag; the group length is left out and not believed."""
     elements: dict[int, bytes] = {}
+    unpack_header = _ELEMENT_HEADER.unpack_from
     position = 0
     end = len(data)
     while position < end:
-        if end - position < _ELEMENT_HEADER.size:
+        if end - position < _ELEMENT_HEADER_LENGTH:
             raise MalformedCommand(f"command set ends inside an element at byte {position}")
-        group, number, length = _ELEMENT_HEADER.unpack_from(data, position)
-        position += _ELEMENT_HEADER.size
+        group, number, length = unpack_header(data, position)
+        position += _ELEMENT_HEADER_LENGTH
         if length > end - position:
             raise MalformedCommand(
                 f"command element ({group:04x},{number:04x}) claims {length} bytes,"

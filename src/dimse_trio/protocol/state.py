@@ -17,6 +17,8 @@ import enum
 class State(enum.Enum):
     """States of the protocol machine (PS3.8 Tables 9-1 to 9-5)."""
 
+    __hash__ = object.__hash__  # Enum has one in Python; states are looked up a lot
+
     IDLE = "Sta1"
     AWAITING_REQUEST = "Sta2"
     AWAITING_LOCAL_RESPONSE = "Sta3"
@@ -243,3 +245,17 @@ TRANSITIONS: dict[tuple[Event, State], tuple[Action, State]] = {
     (event, state): cell for event, row in _ROWS.items() for state, cell in row.items()
 }
 """PS3.8 Table 9-10."""
+
+
+def _unmoved_by(event: Event, effect: Effect) -> frozenset[State]:
+    """The states that an event leaves as they are, with this one effect."""
+    return frozenset(
+        state
+        for (cause, state), (action, next_state) in TRANSITIONS.items()
+        if cause is event and next_state is state and EFFECTS[action] == (effect,)
+    )
+
+
+PASSES_DATA = _unmoved_by(Event.P_DATA_TF_PDU, Effect.INDICATE)
+MAY_SEND_DATA = _unmoved_by(Event.P_DATA_REQUEST, Effect.SEND_PDU)
+"""Where P-DATA, which nearly all the traffic is, need not walk through the table."""

@@ -11,6 +11,7 @@ After bytes that form no PDU the frame is lost: what follows is not read any mor
 from __future__ import annotations
 
 import enum
+import struct
 from collections import deque
 
 from .buffer import ReceiveBuffer
@@ -47,9 +48,10 @@ from .pdus import (
     ReleaseRP,
     ReleaseRQ,
 )
-from .state import EFFECTS, TRANSITIONS, Effect, Event, State
+from .state import EFFECTS, MAY_SEND_DATA, PASSES_DATA, TRANSITIONS, Effect, Event, State
 
 HEADER_LENGTH = 6
+_PDU_HEADER = struct.Struct(">BxL")
 MAX_ASSOCIATE_LENGTH = 1 << 20
 """Longest A-ASSOCIATE-RQ/-AC taken, in bytes: 128 contexts with every transfer syntax and a large
 identity token need far less; DCMTK draws the line at the same place."""
@@ -120,7 +122,8 @@ class UpperLayer:
         self, context_id: int, length: int, *, is_command: bool, is_last: bool
     ) -> bytes:
         """P-DATA request (DT-1, AR-7): what to write before a fragment of `length` bytes."""
-        self._process(Event.P_DATA_REQUEST)
+        if self.state not in MAY_SEND_DATA:
+            self._process(Event.P_DATA_REQUEST)
         return pdata_header(context_id, length, is_command=is_command, is_last=is_last)
 
     def release(self) -> None:
@@ -169,6 +172,18 @@ class UpperLayer:
         if not self._frame_lost and self.state is not State.IDLE:
             self._buffer.append(data)
 
+    def get_buffer(self, size: int) -> memoryview:
+        """Where to receive up to `size` bytes, in place of `receive_data`; then `buffer_updated`.
+
+        Views handed out before are invalid from here on.
+        """
+        return self._buffer.space(size)
+
+    def buffer_updated(self, count: int) -> None:
+        """So many bytes have been received into `get_buffer`."""
+        if not self._frame_lost and self.state is not State.IDLE:
+            self._buffer.filled(count)
+
     def receive_eof(self) -> None:
         """The peer closed the transport connection, or it broke (Evt17)."""
         if (Event.TRANSPORT_CLOSED, self.state) in TRANSITIONS:
@@ -188,6 +203,8 @@ class UpperLayer:
                 continue
             if received is None:
                 return None
+            if isinstance(received, PDataTF) and self.state in PASSES_DATA:
+                return PDataReceived(received.pdvs)
             self._process(self._event_of(received), received)
         return self._events.popleft()
 
@@ -200,9 +217,8 @@ class UpperLayer:
         header = self._buffer.peek(HEADER_LENGTH)
         if header is None:
             return None
-        pdu_type = header[0]
-        length = int.from_bytes(header[2:6], "big")
-        limit = self._length_limit(pdu_type, bytes(header))
+        pdu_type, length = _PDU_HEADER.unpack(header)
+        limit = self._length_limit(pdu_type, header)
         if length > limit:
             raise MalformedPDU(
                 f"PDU type {pdu_type:#04x} claims {length} bytes, more than the {limit} taken"
@@ -214,7 +230,7 @@ class UpperLayer:
             return None
         return decode_pdu_untrusted(pdu_type, pdu[HEADER_LENGTH:])
 
-    def _length_limit(self, pdu_type: int, header: bytes) -> int:
+    def _length_limit(self, pdu_type: int, header: memoryview) -> int:
         if pdu_type == PDUType.P_DATA_TF:
             return self._pdata_limit
         if pdu_type in (PDUType.ASSOCIATE_RQ, PDUType.ASSOCIATE_AC):
@@ -222,7 +238,7 @@ class UpperLayer:
         if pdu_type in _PDU_TYPES:
             return MAX_CONTROL_LENGTH
         raise MalformedPDU(
-            f"unrecognized PDU type {pdu_type:#04x}{_guess_protocol(header)}",
+            f"unrecognized PDU type {pdu_type:#04x}{_guess_protocol(bytes(header))}",
             AbortReason.UNRECOGNIZED_PDU,
         )
 
