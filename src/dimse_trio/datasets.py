@@ -12,6 +12,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, cast
 
 from .errors import DimseError
+from .flat import encode_flat
 from .part10 import Instance, without_meta
 from .protocol.uids import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
@@ -114,22 +115,31 @@ def encode(data_set: Dataset, transfer_syntax_uid: str) -> bytes:
     Raises:
         DataSetError: It has a value that does not fit.
     """
-    from pydicom.filebase import DicomBytesIO
-    from pydicom.filewriter import write_dataset
-
-    buffer = DicomBytesIO()
-    buffer.is_implicit_VR = transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN
-    buffer.is_little_endian = transfer_syntax_uid != EXPLICIT_VR_BIG_ENDIAN
-    try:
-        write_dataset(buffer, data_set)
-    except Exception as error:  # as above
-        raise DataSetError(f"cannot encode in {uid_name(transfer_syntax_uid)}: {error}") from error
-    data = buffer.getvalue()
+    implicit_vr = transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN
+    data = None
+    if transfer_syntax_uid != EXPLICIT_VR_BIG_ENDIAN:
+        data = encode_flat(data_set, implicit_vr=implicit_vr)
+    if data is None:
+        data = _write(data_set, transfer_syntax_uid, implicit_vr)
     if transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
         compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
         data = compressor.compress(data) + compressor.flush()
         data += b"\0" * (len(data) % 2)
     return data
+
+
+def _write(data_set: Dataset, transfer_syntax_uid: str, implicit_vr: bool) -> bytes:
+    from pydicom.filebase import DicomBytesIO
+    from pydicom.filewriter import write_dataset
+
+    buffer = DicomBytesIO()
+    buffer.is_implicit_VR = implicit_vr
+    buffer.is_little_endian = transfer_syntax_uid != EXPLICIT_VR_BIG_ENDIAN
+    try:
+        write_dataset(buffer, data_set)
+    except Exception as error:  # as above
+        raise DataSetError(f"cannot encode in {uid_name(transfer_syntax_uid)}: {error}") from error
+    return buffer.getvalue()
 
 
 def convertible(from_uid: str, to_uid: str) -> bool:
