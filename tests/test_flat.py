@@ -19,8 +19,6 @@ ASCII = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E, exclude_ch
 TEXT = st.text(
     st.characters(min_codepoint=0x20, max_codepoint=0x2FF, exclude_characters="\\=^\x7f")
 )
-    st.characters(min_codepoint=0x20, max_codepoint=0x2FF, exclude_characters="\\=^\x7f")
-)
 UIDS = st.from_regex(r"[12](\.(0|[1-9][0-9]{0,5})){1,6}", fullmatch=True)
 NAMES = st.lists(st.lists(TEXT, max_size=5).map("^".join), max_size=3).map("=".join)
 
