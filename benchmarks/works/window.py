@@ -20,9 +20,9 @@ JOBS = 8
 
 def available() -> bool:
     """Whether both sides of the library can be told a window."""
-    return all(
-        "async_operations" in inspect.signature(function).parameters
-        for function in (dimse.open_association, dimse.open_server)
+    return (
+        "async_operations" in inspect.signature(dimse.open_association).parameters
+        and "async_operations" in dimse.ServerOptions.__annotations__
     )
 
 

@@ -20,7 +20,15 @@ from .datasets import DataSetError
 from .errors import AssociationError, DataSetTooLarge, StatusError, leaves
 from .handlers import method_of
 from .incoming import IncomingDataSet
-from .protocol.messages import CFindRQ, CGetRQ, CMoveRQ, CStoreRQ, Request, Response
+from .protocol.messages import (
+    MESSAGES,
+    CFindRQ,
+    CGetRQ,
+    CMoveRQ,
+    CStoreRQ,
+    Request,
+    Response,
+)
 from .protocol.negotiation import AcceptedContext, PresentationContext
 from .protocol.status import Status
 from .sources import BytesSource
@@ -64,6 +72,18 @@ class Final:
 def is_final(status: int) -> bool:
     """Whether a handler may end an operation with this status: 16 bits, and not pending."""
     return 0 <= status <= 0xFFFF and not Status(status).is_pending
+
+
+_ECHOED = {
+    kind: [
+        (f"affected_{name}", f"requested_{name}")
+        for name in ("sop_class_uid", "sop_instance_uid")
+        if f"affected_{name}" in attrs.fields_dict(kind)
+    ]
+    for kind in MESSAGES.values()
+    if issubclass(kind, Response)
+}
+"""Which attributes of a response repeat the request's, and what they are called there."""
 
 
 class OperationCancelled(Exception):
@@ -144,16 +164,14 @@ class Performance:
 
     def _response(self, status: int, comment: str | None, fields: dict[str, Any]) -> Response:
         """The response to the request, its affected UIDs echoed as they came (PS3.7 §9.3)."""
-        kind = type(self.request).response
-        names = {field.name for field in attrs.fields(kind)}
-        for name in ("sop_class_uid", "sop_instance_uid"):
-            if f"affected_{name}" in names:
-                value = getattr(self.request, f"affected_{name}", None) or getattr(
-                    self.request, f"requested_{name}", None
-                )
-                if value is None and name == "sop_class_uid":
+        request = self.request
+        kind = type(request).response
+        for affected, requested in _ECHOED[kind]:
+            if affected not in fields:
+                value = getattr(request, affected, None) or getattr(request, requested, None)
+                if value is None and affected == "affected_sop_class_uid":
                     value = self.context.abstract_syntax
-                fields.setdefault(f"affected_{name}", value)
+                fields[affected] = value
         return kind(
             message_id_being_responded_to=self.request.message_id,
             status=Status(status),

@@ -32,6 +32,9 @@ SHORT = 1 << 14
 _DECODING = trio.CapacityLimiter(2)
 WRITE_BLOCK = 1 << 20
 """Bytes handed to a worker thread at once when a data set goes to disk."""
+SHORT_FILE = 1 << 16
+"""A data set up to this long is written in the event loop: the way to a worker thread and back
+takes several times as long as making such a file."""
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*", re.ASCII)
 
@@ -138,7 +141,11 @@ class StoreRequest:
                     if size >= WRITE_BLOCK:
                         file = await trio.to_thread.run_sync(_write, file, part, block)
                         block, size = [], 0
-            await trio.to_thread.run_sync(_finish, file, part, block, target)
+            if file is None and size <= SHORT_FILE:
+                await trio.lowlevel.checkpoint_if_cancelled()
+                _finish(file, part, block, target)
+            else:
+                await trio.to_thread.run_sync(_finish, file, part, block, target)
         except BaseException:
             if file is not None:
                 file.close()
@@ -174,8 +181,11 @@ class StoreRequest:
 
 def _write(file: IO[bytes] | None, part: Path, block: list[bytes]) -> IO[bytes]:
     if file is None:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        file = part.open("xb")
+        try:
+            file = part.open("xb")
+        except FileNotFoundError:
+            part.parent.mkdir(parents=True, exist_ok=True)
+            file = part.open("xb")
     try:
         file.writelines(block)
     except BaseException:
