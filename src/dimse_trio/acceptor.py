@@ -30,6 +30,7 @@ from .performance import Environment, OpenSubAssociation
 from .protocol.events import AssociateRequested
 from .protocol.negotiation import PresentationContext, answer
 from .protocol.pdus import AssociateRJ, AssociateRQ
+from .protocol.state import State
 from .protocol.upper_layer import Role
 from .requests import AssociationRequest
 from .settings import ServerSettings
@@ -148,6 +149,12 @@ class Acceptor:
             logger.info("%s: association rejected: %s", link.peer_address, reject)
             source, reason = reject.reason.value
             await link.reject(AssociateRJ(reject.result, source, reason))
+        except Exception:
+            if link.state is State.AWAITING_LOCAL_RESPONSE:  # it was the handler's admission
+                self._rejected += 1
+                source, reason = RejectReason.NO_REASON_GIVEN.value
+                await link.reject(AssociateRJ(RejectResult.TRANSIENT, source, reason))
+            raise
 
     async def _serve_association(self, link: Link, request: AssociateRQ) -> None:
         """Accept what has been admitted, and serve it to its end."""

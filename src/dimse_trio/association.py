@@ -348,11 +348,17 @@ def _source(
 
 
 def _bare(failure: BaseException, in_body: BaseException | None) -> BaseException:
-    """The body's own exception, if the children's nursery wrapped no other beside it."""
+    """The body's own exception, if the children's nursery wrapped no other beside it.
+
+    Of a group, it is what the nursery left of it: without the cancellation that was its own.
+    """
     if in_body is None:
         return failure
     own = tuple(leaves(in_body))
     for error in leaves(failure):
         if error not in own and not isinstance(error, trio.Cancelled):
             return failure
+    if isinstance(in_body, BaseExceptionGroup) and isinstance(failure, BaseExceptionGroup):
+        left: tuple[BaseException, ...] = failure.exceptions  # pyright: ignore[reportUnknownMemberType,reportUnknownVariableType]
+        return left[0] if len(left) == 1 else failure
     return in_body

@@ -67,6 +67,7 @@ class Final:
 
     status: int
     fields: dict[str, Any]
+    comment: str | None = None
 
 
 def is_final(status: int) -> bool:
@@ -209,7 +210,7 @@ class Performance:
         except Exception as error:
             return *self._status_of(error), {}
         if isinstance(result, Final):
-            return result.status, None, result.fields
+            return result.status, result.comment, result.fields
         return result, None, {}
 
     def _no_counts(self) -> dict[str, Any]:

@@ -38,6 +38,8 @@ class SubOperations:
     failed: int = 0
     warning: int = 0
     failed_uids: list[str] = attrs.field(factory=list[str])
+    why: str | None = None
+    """The first reason of this side for a failure, as the response's error comment."""
 
     def count(self, uid: str, status: Status | None) -> None:
         """One sub-operation is over, with that status or, if it could not be done, `None`."""
@@ -72,7 +74,7 @@ class SubOperations:
             identifier = Dataset()
             identifier.FailedSOPInstanceUIDList = self.failed_uids
             fields["data"] = datasets.encode(identifier, performance.context.transfer_syntax)
-        return Final(Status.CANCEL if cancelled else self.final_status, fields)
+        return Final(Status.CANCEL if cancelled else self.final_status, fields, self.why)
 
 
 async def _collect(
@@ -118,6 +120,7 @@ async def _store_one(
     performance: Performance,
     association: Association,
     item: Any,
+    counts: SubOperations,
     originator: MoveOriginator | None = None,
 ) -> Status | None:
     """One C-STORE sub-operation; `None` if it could not be performed, which is logged."""
@@ -125,6 +128,8 @@ async def _store_one(
         return (await association.store(item, check=False, move_originator=originator)).status
     except (ContextNotAccepted, InvalidFile, DataSetError, OSError) as error:
         _log_failure(performance, error)
+        if isinstance(error, ContextNotAccepted):
+            counts.why = counts.why or "no presentation context for an instance"
         return None
 
 
@@ -140,7 +145,7 @@ async def perform_get(performance: Performance) -> Final:
     for item in instances:
         if performance.cancelled:
             return counts.final(performance, cancelled=True)
-        status = await _store_one(performance, performance.association, item)
+        status = await _store_one(performance, performance.association, item, counts)
         counts.count(_uid_of(item), status)
         if counts.remaining:
             await performance.respond(Status.PENDING, **counts.counts(with_remaining=True))
@@ -186,12 +191,7 @@ async def _move_group(
     try:
         async with open_sub_association(destination, title, contexts_for(group)) as association:
             for item in group:
-                status = await _store_one(
-                    performance,
-                    association,
-                    item,
-                    originator,
-                )
+                status = await _store_one(performance, association, item, counts, originator)
                 counts.count(_uid_of(item), status)
                 done += 1
                 if counts.remaining:
@@ -201,5 +201,6 @@ async def _move_group(
                         )
     except AssociationError as error:
         logger.warning("%r: C-MOVE to %s: %s", performance.association, destination, error)
+        counts.why = counts.why or f"{'lost the' if done else 'no'} association with {title}"
         for item in group[done:]:
             counts.count(_uid_of(item), None)

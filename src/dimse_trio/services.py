@@ -68,8 +68,17 @@ async def _perform_find(performance: Performance) -> int:
     syntax = performance.context.transfer_syntax
 
     async def respond(match: Dataset) -> None:
-        set_character_set(match)
-        await performance.respond(Status.PENDING, data=datasets.encode(match, syntax))
+        if not hasattr(match, "iterall"):
+            raise HandlerError(
+                f"{method.__qualname__} yielded a {type(match).__name__}; matches are pydicom data"
+                " sets"
+            )
+        try:
+            set_character_set(match)
+            data = datasets.encode(match, syntax)
+        except datasets.DataSetError as error:
+            raise HandlerError(f"{method.__qualname__} yielded what cannot be encoded") from error
+        await performance.respond(Status.PENDING, data=data)
 
     await performance.each(method(request), respond)
     return Status.SUCCESS

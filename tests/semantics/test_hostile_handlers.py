@@ -257,3 +257,62 @@ async def test_what_cannot_be_stored_is_a_type_error(autojump_clock: object, wha
     async with associated_pair(Echo()) as association:
         with pytest.raises(TypeError, match="store takes"):
             await association.store(what)  # type: ignore[arg-type]
+
+
+def not_encodable() -> Dataset:
+    match = study()
+    match.add_new("Rows", "US", "abc")
+    return match
+
+
+@pytest.mark.parametrize("match", [{"PatientName": "x"}, "1.2.3", not_encodable()])
+async def test_a_match_that_is_none_is_the_handlers_fault_and_logged(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture, match: object
+) -> None:
+    class Wrong:
+        async def handle_find(self, request: dimse.FindRequest) -> AsyncIterator[object]:
+            yield match
+
+    async with associated_pair(Wrong()) as association:
+        with pytest.raises(dimse.StatusError) as caught:
+            await association.find_studies()
+        assert caught.value.status == dimse.Status.PROCESSING_FAILURE
+    assert "handler failed in C-FIND" in caplog.text
+    assert "handle_find yielded" in caplog.text
+
+
+async def test_admission_that_fails_is_a_rejection_and_logged(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing:
+        async def handle_echo(self, request: dimse.EchoRequest) -> dimse.Status:
+            return dimse.Status.SUCCESS
+
+        @asynccontextmanager
+        async def handle_association(
+            self, request: dimse.AssociationRequest
+        ) -> AsyncGenerator[None]:
+            raise KeyError("own mistake")
+            yield
+
+    with pytest.raises(dimse.AssociationRejected) as caught:
+        async with associated_pair(Failing()):
+            raise AssertionError
+    assert caught.value.is_transient
+    assert caught.value.reason is dimse.RejectReason.NO_REASON_GIVEN
+    assert "own mistake" in caplog.text
+
+
+async def test_the_client_of_a_c_move_hears_that_its_destination_was_not_reached() -> None:
+    class Mover:
+        async def handle_move(self, request: dimse.MoveRequest) -> AsyncIterator[Dataset]:
+            yield instance()
+
+    peers = {"NOBODY": ("127.0.0.1", 1)}
+    async with (
+        dimse.open_server(Mover(), peers=peers) as server,
+        dimse.open_association("127.0.0.1", server.port) as association,
+    ):
+        with pytest.raises(dimse.StatusError) as caught:
+            await association.move(QUERY, destination="NOBODY")
+    assert caught.value.comment == "no association with NOBODY"

@@ -558,3 +558,24 @@ async def test_a_failure_status_raises_and_check_false_returns_it(autojump_clock
             await association.echo()
         assert raised.value.status == dimse.Status.SOP_CLASS_NOT_SUPPORTED
         assert (await association.echo(check=False)).status == 0x0122
+
+
+async def test_a_nursery_of_the_users_own_gets_no_cancellation_beside_the_end(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async def abort(peer: ScriptedPeer) -> None:
+        await peer.expect_message(CFindRQ)
+        await peer.abort()
+
+    went_on = False
+    with pytest.RaisesGroup(dimse.AssociationAborted):
+        async with scripted(abort) as association, trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            await association.find_studies()
+    try:
+        async with scripted(abort) as association, trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            await association.find_studies()
+    except* dimse.AssociationAborted:
+        went_on = True
+    assert went_on
