@@ -358,7 +358,7 @@ def _bare(failure: BaseException, in_body: BaseException | None) -> BaseExceptio
     for error in leaves(failure):
         if error not in own and not isinstance(error, trio.Cancelled):
             return failure
-    if isinstance(in_body, BaseExceptionGroup) and isinstance(failure, BaseExceptionGroup):
-        left: tuple[BaseException, ...] = failure.exceptions  # pyright: ignore[reportUnknownMemberType,reportUnknownVariableType]
+    if isinstance(in_body, BaseExceptionGroup):
+        left: tuple[BaseException, ...] = getattr(failure, "exceptions", ())
         return left[0] if len(left) == 1 else failure
     return in_body

@@ -62,21 +62,19 @@ def _value(vr: str, value: Any, codec: str) -> bytes:
     """The bytes of a value, even in length."""
     if value is None or value == "":
         return b""
-    many = not isinstance(value, str | int | float) and hasattr(value, "append")
+    values: list[Any] = [value]
+    if not isinstance(value, str | int | float) and hasattr(value, "append"):
+        values = list(value)
     if vr in _BINARY_VRS:
-        pack = struct.Struct(_BINARY_VRS[vr]).pack
-        return b"".join(map(pack, value)) if many else pack(value)
+        return b"".join(map(struct.Struct(_BINARY_VRS[vr]).pack, values))
     if vr in _NUMBER_VRS:
-        text = "\\".join(map(_number, value)) if many else _number(value)
-        codec = "ascii"
+        raw = "\\".join(map(_number, values)).encode("ascii")
     elif vr in _TEXT_VRS:
-        text = "\\".join(map(_text, value)) if many else _text(value)
+        raw = "\\".join(map(_text, values)).encode(codec)
     elif vr in _ASCII_VRS:
-        text = "\\".join(value) if many else value
-        codec = "ascii"
+        raw = "\\".join(values).encode("ascii")
     else:
         raise _NotFlat
-    raw: bytes = text.encode(codec)
     if len(raw) % 2:
         raw += b"\0" if vr == "UI" else b" "
     return raw

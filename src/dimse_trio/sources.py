@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 import attrs
 import trio
@@ -61,7 +62,7 @@ class FileSource:
         instance: What the file holds, and where in it the data set is.
     """
 
-    def __init__(self, instance: Instance, file: BinaryIO | None = None) -> None:
+    def __init__(self, instance: Instance, file: BufferedReader | None = None) -> None:
         self.instance = instance
         self._file = file
         self._position = instance.offset
@@ -98,7 +99,7 @@ class FileSource:
             filled += await trio.to_thread.run_sync(self._read, view[filled:])
         return view[:filled]
 
-    def _open(self) -> BinaryIO:
+    def _open(self) -> BufferedReader:
         opened = FileSource.open(self.instance.path)
         now = opened.instance
         if now != attrs.evolve(self.instance, offset=now.offset, length=now.length):
@@ -127,9 +128,9 @@ class FileSource:
         """Read as much as there is."""
         assert self._file is not None
         self._file.seek(self._position)
-        done = self._file.readinto(view)  # type: ignore[attr-defined]
+        done = self._file.readinto(view)
         self._position += done
-        return int(done)
+        return done
 
     def close(self) -> None:
         if self._file is not None:
