@@ -65,8 +65,8 @@ class Limits:
     lags. Beyond it the connection waits; if it must not, the rest goes to a temporary file."""
     stall: float = attrs.field(default=5.0, validator=_positive)
     """Seconds for which the connection waits for such a reader to take anything at all."""
-    data_set: int = attrs.field(default=1 << 32, validator=_positive)
-    """One instance in a C-STORE. 4 GiB, the most that a 32-bit value length can describe."""
+    data_set: int = attrs.field(default=1 << 33, validator=_positive)
+    """One instance in a C-STORE. 8 GiB: one element, the pixel data, has at most 4 (PS3.5 §7.1.1)."""
     identifier: int = attrs.field(default=4 << 20, validator=_positive)
     """A data set that is not an instance: identifiers, and the attributes of DIMSE-N. 4 MiB, which
     is a storage commitment request for 25,000 instances; it is decoded as a whole."""
