@@ -97,10 +97,12 @@ class Link:
         self._artim_starts = 0
         self._artim_deadline = inf
         self._pdu_deadline = inf
+        self._look_again = min(timeouts.response, timeouts.idle)
         self.due: Callable[[], float] = lambda: inf
         """Until when something must begin to arrive; `next_event` else gives `Silence`.
 
-        It may become earlier while `next_event` waits, but not than `Timeouts.response` from then.
+        While `next_event` waits it may become earlier, but not than the shorter one of
+        `Timeouts.response` and `Timeouts.idle` from then: it is looked at again after that time.
         """
         self.failure: AssociationError | None = None
         """Why this side gave the association up, where it did."""
@@ -209,7 +211,7 @@ class Link:
             self._pdu_deadline = min(self._pdu_deadline, now + self.timeouts.network)
             deadline = self._pdu_deadline
         else:
-            deadline = min(self.due(), now + self.timeouts.response)
+            deadline = min(self.due(), now + self._look_again)
         with trio.CancelScope(deadline=deadline) as self._receive_scope:
             self._set_artim()
             if await self._transport.receive(upper_layer):

@@ -322,6 +322,25 @@ async def test_an_idle_association_is_aborted(autojump_clock: object) -> None:
         assert trio.current_time() == pytest.approx(TIMEOUTS.idle, abs=1)
 
 
+@pytest.mark.parametrize("response", [1, 300])
+async def test_an_association_is_idle_from_its_last_response_on(
+    autojump_clock: object, response: float
+) -> None:
+    class Slow:
+        async def handle_echo(self, request: dimse.EchoRequest) -> dimse.Status:
+            await trio.sleep(30)
+            return dimse.Status.SUCCESS
+
+    timeouts = dimse.Timeouts(idle=20, response=response)
+    async with served(Slow(), timeouts=timeouts) as peer:
+        await peer.associate(CONTEXTS)
+        await peer.send_message(ECHO, CEchoRQ(message_id=1))
+        await peer.expect_message(CEchoRSP)
+        assert trio.current_time() == pytest.approx(30)
+        await peer.expect(Abort)
+        assert trio.current_time() == pytest.approx(50)
+
+
 async def test_a_wrong_called_ae_title_is_rejected_with_its_reason(autojump_clock: object) -> None:
     async with served(Recorder(), ae_title="RIGHT") as peer:
         await peer.send(await _request(peer))
