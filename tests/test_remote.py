@@ -522,3 +522,33 @@ async def test_a_retrieve_whose_association_breaks_is_done_again(
             await remote(server.port).retrieve(
                 dimse.query("STUDY", StudyInstanceUID="1.2"), tmp_path / "out"
             )
+
+
+async def test_our_listener_takes_nothing_from_strangers(
+    tmp_path: Path, study: dict[str, Sample]
+) -> None:
+    paths = [sample.path for sample in study.values()]
+    port = programs.free_port()
+    refused: list[int] = []
+
+    @attrs.define
+    class WithStranger(WithoutGet):
+        async def handle_move(self, request: dimse.MoveRequest) -> AsyncIterator[object]:
+            async with dimse.open_association(
+                "127.0.0.1", port, called_ae_title="DIMSE-TRIO"
+            ) as stranger:
+                response = await stranger.store(instance("1.2.3.99"), check=False)
+                refused.append(response.status)
+            async for item in self.archive.handle_move(request):
+                yield item
+
+    async with served_archive(tmp_path / "archive", *paths) as archive:
+        handler = WithStranger(archive.archive)
+        peers = {"DIMSE-TRIO": ("127.0.0.1", port)}
+        async with dimse.open_server(handler, peers=peers) as server:
+            peer = remote(server.port, listen_port=port, listen_host="127.0.0.1")
+            query = dimse.query("STUDY", StudyInstanceUID=STUDY_UID)
+            got = await peer.retrieve(query, tmp_path / "out", method="C-MOVE")
+    assert refused == [dimse.Status.NOT_AUTHORIZED]
+    assert (got.complete, len(got.files)) == (True, len(paths))
+    assert len(list((tmp_path / "out").iterdir())) == len(paths)

@@ -66,7 +66,7 @@ class Limits:
     stall: float = attrs.field(default=5.0, validator=_positive)
     """Seconds for which the connection waits for such a reader to take anything at all."""
     data_set: int = attrs.field(default=1 << 33, validator=_positive)
-    """One instance in a C-STORE. 8 GiB: one element, the pixel data, has at most 4 (PS3.5 §7.1.1)."""
+    """One instance in a C-STORE. 8 GiB: one element, the pixel data say, has at most 4."""
     identifier: int = attrs.field(default=4 << 20, validator=_positive)
     """A data set that is not an instance: identifiers, and the attributes of DIMSE-N. 4 MiB, which
     is a storage commitment request for 25,000 instances; it is decoded as a whole."""

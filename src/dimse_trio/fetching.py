@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -94,7 +94,7 @@ class Fetching:
         self._pause = pause
         self._progress = progress
         self._files: dict[str, Path] = {}
-        self._expected: int | None = None
+        self._expected: Collection[str] | None = None
         self._status = Status(Status.SUCCESS)
         self._failed = False
 
@@ -103,7 +103,7 @@ class Fetching:
         queries = await self._by_unique_keys(what)
         inventory = await self._take_inventory(queries)
         if inventory is not None:
-            self._expected = len(inventory.instances)
+            self._expected = inventory.instances
         used = await self._fetch(queries, inventory or Inventory(what.model), method)
         missing: list[str] = []
         if inventory is not None:
@@ -184,7 +184,13 @@ class Fetching:
         self._judge(await association.move(what, destination=self._destination, check=False))
 
     async def handle_store(self, request: StoreRequest) -> Status:
-        """The listener's: take a sub-operation of our C-MOVE."""
+        """The listener's: take a sub-operation of our C-MOVE, and nothing that others send."""
+        if (originator := request.move_originator) is not None:
+            asked_for = originator.ae_title == self._destination
+        else:  # some leave it out
+            asked_for = self._expected is None or request.sop_instance_uid in self._expected
+        if not asked_for:
+            raise StatusError(Status.NOT_AUTHORIZED, "not asked for")
         await self._save(request)
         return Status.SUCCESS
 
@@ -193,7 +199,8 @@ class Fetching:
         await instance.save_as(path)
         self._files[instance.sop_instance_uid] = path
         if self._progress is not None:
-            self._progress(path, len(self._files), self._expected)
+            expected = None if self._expected is None else len(self._expected)
+            self._progress(path, len(self._files), expected)
 
     def _judge(self, result: RetrieveResult) -> None:
         if result.status != Status.SUCCESS and self._status == Status.SUCCESS:
