@@ -202,7 +202,7 @@ class Link:
     async def _receive(self) -> bool:
         """Give the core more bytes, the end of the stream, or ARTIM's expiry.
 
-        Returns whether nothing came by the time that was set with `expect_by`.
+        Returns whether nothing came until it was `due`.
         """
         upper_layer = self.core.upper_layer
         receiving = self.core.receiving
