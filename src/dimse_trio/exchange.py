@@ -342,8 +342,8 @@ class Exchange:
         If the reader takes nothing for `Limits.stall` seconds, the rest goes to a temporary file:
         an abort or C-CANCEL behind it must be seen.
         """
-        while inbox.full and self._alone and await inbox.wait_moved(self._limits.stall):
-            pass
+        while inbox.worth_waiting_for and self._alone:
+            await inbox.wait_moved(self._limits.stall)
 
     @property
     def _alone(self) -> bool:

@@ -94,10 +94,16 @@ class Inbox:
         self.ended = False
         self.discarding = False
         self._reader_moved = trio.Event()
+        self._given_up = False
 
     @property
     def full(self) -> bool:
         return self._spool.full and not self.discarding
+
+    @property
+    def worth_waiting_for(self) -> bool:
+        """Whether it is full, and its reader has not been waited for in vain."""
+        return self.full and not self._given_up
 
     def put(self, data: bytes) -> None:
         if self.discarding or self.ended:
@@ -141,17 +147,18 @@ class Inbox:
             if self.discarding:
                 raise DimseError("this is read too late: what was not taken has been dropped")
             await self._changed.wait()
+        self._given_up = False
         self.wake_receiver()
         return data
 
-    async def wait_moved(self, timeout: float) -> bool:
+    async def wait_moved(self, timeout: float) -> None:
         """For the receive task: wait until the reader takes something, or `wake_receiver`.
 
-        Returns whether one of them happened within `timeout` seconds.
+        After `timeout` seconds in vain it is not `worth_waiting_for` until it takes something.
         """
         with trio.move_on_after(timeout) as scope:
             await self._reader_moved.wait()
-        return not scope.cancelled_caught
+        self._given_up = scope.cancelled_caught
 
     def wake_receiver(self) -> None:
         """End a `wait_moved`, so that it is decided anew whether to wait."""

@@ -25,6 +25,8 @@ MIN_RECEIVE = 1 << 12
 MAX_RECEIVE = 1 << 18
 """Bytes received at once: few where messages are short, so that an idle association costs little;
 twice the longest PDU that we announce where they are long."""
+MOMENT = 0.1
+"""Seconds for which a write waits before it is prepared to wait for long."""
 MAX_BUFFERS = 512
 """Buffers in one write; systems take 1024."""
 
@@ -79,10 +81,26 @@ class Transport:
         """
         try:
             rest = self._write_now(buffers)
+            if rest and self._socket is not None:
+                rest = await self._write_soon(self._socket, rest)
             if rest and not await self._write_shielded(rest, timeout or self._timeout):
                 raise PeerStalled("the peer does not read what it is sent")
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise TransportError("the connection is broken") from error
+
+    async def _write_soon(
+        self, connection: trio.socket.SocketType, buffers: Sequence[Buffer]
+    ) -> Sequence[Buffer]:
+        """Write what a peer that reads takes in a moment, shielded; the rest.
+
+        That the caller is cancelled is noticed that much later, but what follows costs a task.
+        """
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + MOMENT):
+            while buffers:
+                _check_open(connection)
+                await trio.lowlevel.wait_writable(connection)
+                buffers = self._write_now(buffers)
+        return buffers
 
     async def _write_shielded(self, buffers: Sequence[Buffer], timeout: float) -> bool:
         """Write what has to wait, in a task that only time ends; whether it was done in time.

@@ -322,6 +322,29 @@ async def test_an_idle_association_is_aborted(autojump_clock: object) -> None:
         assert trio.current_time() == pytest.approx(TIMEOUTS.idle, abs=1)
 
 
+async def test_a_reader_that_takes_nothing_holds_the_connection_up_once(
+    autojump_clock: object,
+) -> None:
+    cancelled: list[float] = []
+
+    class Deaf:
+        async def handle_store(self, request: dimse.StoreRequest) -> dimse.Status:
+            try:
+                await trio.sleep_forever()
+            finally:
+                cancelled.append(trio.current_time())
+            raise AssertionError
+
+    limits = dimse.Limits(memory_per_message=1000, stall=5)
+    async with served(Deaf(), limits=limits) as peer:
+        await peer.associate(CONTEXTS)
+        request = CStoreRQ(message_id=1, affected_sop_instance_uid="1.2.3")
+        await peer.send(*peer.message_pdus(STORE, request, bytes(20_000), fragment=500)[:-1])
+        await peer.abort()
+        await peer.expect_end()
+    assert cancelled == [pytest.approx(5)]
+
+
 @pytest.mark.parametrize("response", [1, 300])
 async def test_an_association_is_idle_from_its_last_response_on(
     autojump_clock: object, response: float
