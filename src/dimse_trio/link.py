@@ -48,7 +48,7 @@ logger = logging.getLogger("dimse_trio")
 
 MAX_PDUS = 256
 """Most P-DATA-TF written at once, however short a peer wants them."""
-BLOCK = 1 << 20
+BLOCK = 1 << 19
 """About how many bytes of a data set are read and written at once."""
 
 

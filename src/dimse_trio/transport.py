@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import inf
 from typing import cast
 
 import trio
@@ -29,6 +30,8 @@ MOMENT = 0.1
 """Seconds for which a write waits before it is prepared to wait for long."""
 MAX_BUFFERS = 512
 """Buffers in one write; systems take 1024."""
+_PDU = 2
+"""Buffers of a P-DATA-TF: its header and its fragment."""
 
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 
@@ -48,7 +51,7 @@ class Transport:
 
     Args:
         stream: Any byte stream; TCP and TLS from this package's openers, or the user's own.
-        timeout: Seconds for one write.
+        timeout: Seconds for one PDU.
         grace: Seconds that a write has left once its task is cancelled.
         quick_ack: Whether to acknowledge at once what is received, where the system can.
     """
@@ -105,18 +108,21 @@ class Transport:
     async def _write_shielded(self, buffers: Sequence[Buffer], timeout: float) -> bool:
         """Write what has to wait, in a task that only time ends; whether it was done in time.
 
-        When the caller is cancelled, `grace` seconds are left. That it was, it learns at its next
-        checkpoint: here it is told whether the bytes are gone.
+        Each PDU has the whole time; when the caller is cancelled, `grace` seconds are left for all.
+        That it was, it learns at its next checkpoint: here it is told whether the bytes are gone.
         """
         failure: list[Exception] = []
         async with trio.open_nursery() as nursery:
-            deadline = trio.current_time() + timeout
-            with_deadline = trio.CancelScope(shield=True, deadline=deadline)
+            with_deadline = trio.CancelScope(shield=True, deadline=trio.current_time() + timeout)
+            given_up = inf
+
+            def renew() -> None:
+                with_deadline.deadline = min(trio.current_time() + timeout, given_up)
 
             async def write() -> None:
                 with with_deadline:
                     try:
-                        await self._write_rest(buffers)
+                        await self._write_rest(buffers, renew)
                     except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
                         failure.append(error)
                 nursery.cancel_scope.cancel()
@@ -125,7 +131,8 @@ class Transport:
             try:
                 await trio.sleep_forever()
             except trio.Cancelled:
-                with_deadline.deadline = min(deadline, trio.current_time() + self._grace)
+                given_up = trio.current_time() + self._grace
+                with_deadline.deadline = min(with_deadline.deadline, given_up)
         if failure:
             raise failure[0]
         return not with_deadline.cancelled_caught
@@ -144,14 +151,19 @@ class Transport:
             written -= len(buffer)
         return ()
 
-    async def _write_rest(self, buffers: Sequence[Buffer]) -> None:
-        if self._socket is None:
-            await self._stream.send_all(b"".join(buffers))
-            return
+    async def _write_rest(self, buffers: Sequence[Buffer], renew: Callable[[], None]) -> None:
+        """Write it all; `renew` is called when a PDU has gone out."""
         while buffers:
-            _check_open(self._socket)
-            await trio.lowlevel.wait_writable(self._socket)
-            buffers = self._write_now(buffers)
+            before = len(buffers)
+            if self._socket is None:
+                await self._stream.send_all(b"".join(buffers[:_PDU]))
+                buffers = buffers[_PDU:]
+            else:
+                _check_open(self._socket)
+                await trio.lowlevel.wait_writable(self._socket)
+                buffers = self._write_now(buffers)
+            if len(buffers) < before:
+                renew()
 
     async def receive(self, core: UpperLayer) -> bool:
         """Receive the next bytes into the core; whether the stream has not ended, in any way."""
