@@ -83,12 +83,13 @@ class StatusTable(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         rows = []
         statuses = map(Status, range(0x10000))
-        for (category, meaning), group in groupby(statuses, lambda s: (s.category, s.meaning)):
+        kinds = groupby(statuses, lambda s: (s.category, s.meaning, s.advice))
+        for (category, meaning, advice), group in kinds:
             codes = [f"{status:04X}H" for status in group]
             if meaning != category.value or len(codes) == 1:
                 span = codes[0] if len(codes) == 1 else f"{codes[0]} to {codes[-1]}"
-                rows.append((span, category.value, meaning))
-        return [table(["Status", "Category", "Meaning"], rows)]
+                rows.append((span, category.value, meaning, advice))
+        return [table(["Status", "Category", "Meaning", "Try"], rows)]
 
 
 class StateDiagram(SphinxDirective):
