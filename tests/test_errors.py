@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 import dimse_trio as dimse
 from dimse_trio.protocol.messages import CEchoRSP, CGetRSP, CMoveRSP, Response
