@@ -17,7 +17,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from dimse_trio.protocol.state import EFFECTS, TRANSITIONS, Action, Event, State
-from dimse_trio.protocol.status import Status
+from dimse_trio.protocol.status import Status, StatusCategory
 
 Cell = str | nodes.Node
 
@@ -77,18 +77,23 @@ class ActionTable(SphinxDirective):
         return [table(["Action", "What is done, in this order"], rows)]
 
 
+UNSPECIFIC = (StatusCategory.WARNING, StatusCategory.FAILURE)
+"""Categories of which many codes mean no more than that."""
+
+
 class StatusTable(SphinxDirective):
     """Every status, or range of them, that has a meaning of its own."""
 
     def run(self) -> list[nodes.Node]:
         rows = []
         statuses = map(Status, range(0x10000))
-        for (category, meaning), group in groupby(statuses, lambda s: (s.category, s.meaning)):
+        kinds = groupby(statuses, lambda s: (s.category, s.meaning, s.advice))
+        for (category, meaning, advice), group in kinds:
             codes = [f"{status:04X}H" for status in group]
-            if meaning != category.value or len(codes) == 1:
+            if meaning != category.value or category not in UNSPECIFIC:
                 span = codes[0] if len(codes) == 1 else f"{codes[0]} to {codes[-1]}"
-                rows.append((span, category.value, meaning))
-        return [table(["Status", "Category", "Meaning"], rows)]
+                rows.append((span, category.value, meaning, advice))
+        return [table(["Status", "Category", "Meaning", "Try"], rows)]
 
 
 class StateDiagram(SphinxDirective):

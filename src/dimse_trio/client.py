@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
@@ -250,13 +251,18 @@ async def _connect(
         try:
             stream = await trio.open_tcp_stream(host, port)
         except UnicodeError as error:
-            raise ConnectionFailed(f"no connection to {host}:{port}: no such name") from error
+            raise ConnectionFailed(
+                f"no connection to {host}:{port}: no such name; {_advice([error])}"
+            ) from error
         except OSError as error:
             # trio says that all attempts failed, and in the causes "Error connecting to …: why"
-            said = (getattr(leaf, "strerror", None) for leaf in leaves(error.__cause__ or error))
+            causes = list(leaves(error.__cause__ or error))
+            said = (getattr(leaf, "strerror", None) for leaf in causes)
             reasons = dict.fromkeys(text.rpartition(": ")[2] for text in said if text)
             reason = ", ".join(reasons) or str(error)
-            raise ConnectionFailed(f"no connection to {host}:{port}: {reason}") from error
+            raise ConnectionFailed(
+                f"no connection to {host}:{port}: {reason}; {_advice(causes)}"
+            ) from error
         if ssl_context is None:
             return stream
         tls = trio.SSLStream(stream, ssl_context, server_hostname=host, https_compatible=True)
@@ -270,4 +276,16 @@ async def _connect(
             await trio.aclose_forcefully(stream)
             raise
         return tls
-    raise AssociationTimeout(f"no connection to {host}:{port} in {timeouts.connect:g} s")
+    raise AssociationTimeout(
+        f"no connection to {host}:{port} in {timeouts.connect:g} s (Timeouts.connect); check the"
+        " address, and that no firewall is between"
+    )
+
+
+def _advice(causes: list[BaseException]) -> str:
+    """What to try when no address of a host could be connected to."""
+    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+        return "check that the peer is running and that the port is right"
+    if any(isinstance(cause, socket.gaierror | UnicodeError) for cause in causes):
+        return "check how the host is spelt"
+    return "check the address, and that no firewall is between"

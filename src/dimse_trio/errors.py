@@ -21,7 +21,7 @@ from .protocol.errors import (
     ProtocolError,
     RemoteProtocolError,
 )
-from .protocol.messages import Response
+from .protocol.messages import CGetRSP, CMoveRSP, Response
 from .protocol.status import Status
 
 __all__ = [
@@ -176,6 +176,9 @@ class AssociationAborted(AssociationError, trio.BrokenResourceError):
 class AssociationClosed(AssociationError, trio.ClosedResourceError):
     """The association has been released or closed; open another one."""
 
+    def __str__(self) -> str:
+        return f"{super().__str__()}; open another one"
+
 
 class AssociationTimeout(AssociationError, trio.TooSlowError):
     """The peer took longer than `Timeouts` allows; the association was aborted."""
@@ -192,7 +195,8 @@ class StatusError(DimseError):
     """A DIMSE failure status: received from a peer, or raised by a handler to send one.
 
     A handler raises `StatusError(Status.OUT_OF_RESOURCES, "disk full")`; the comment travels as
-    Error Comment, of which the first 64 characters reach the peer (PS3.7 §C).
+    Error Comment, of which the first 64 characters reach the peer (PS3.7 §C). The message of one
+    that came from a peer has the counts of a C-GET or C-MOVE besides, and what to try.
 
     Attributes:
         status: The status.
@@ -206,7 +210,10 @@ class StatusError(DimseError):
         self.status = Status(status)
         self.comment = comment
         self.response = response
-        super().__init__(f"{self.status}" + (f": {comment}" if comment else ""))
+        said = ", ".join(filter(None, [comment, *_counts(response)]))
+        advice = "" if response is None else self.status.advice
+        message = f"{self.status}" + (f": {said}" if said else "")
+        super().__init__(message + (f"; {advice}" if advice else ""))
 
     @classmethod
     def of(cls, response: Response) -> StatusError:
@@ -247,6 +254,16 @@ def _words(value: enum.Enum | int) -> str:
     if isinstance(value, enum.Enum):
         return value.name.lower().replace("_", " ")
     return f"unknown value {value}"
+
+
+def _counts(response: Response | None) -> list[str]:
+    """How far a C-GET or C-MOVE came, as far as the peer says."""
+    if not isinstance(response, CGetRSP | CMoveRSP):
+        return []
+    counts = [(response.completed, "completed"), (response.failed, "failed")]
+    if response.warning:
+        counts.append((response.warning, "with warnings"))
+    return [f"{count} {what}" for count, what in counts if count is not None]
 
 
 def _members(kind: type[enum.IntEnum]) -> frozenset[int]:

@@ -50,6 +50,7 @@ MAX_PDUS = 256
 """Most P-DATA-TF written at once, however short a peer wants them."""
 BLOCK = 1 << 19
 """About how many bytes of a data set are read and written at once."""
+_LOST = "the peer's log may say why; try again on another association"
 
 
 class Silence:
@@ -150,8 +151,8 @@ class Link:
                 case _:
                     raise self.end_of(event)
         raise AssociationTimeout(
-            f"no answer to A-ASSOCIATE-RQ in {self.timeouts.associate:g} s: is this a DICOM port,"
-            " and does it expect TLS?"
+            f"no answer to A-ASSOCIATE-RQ in {self.timeouts.associate:g} s"
+            " (Timeouts.associate): is this a DICOM port, and does it expect TLS?"
         )
 
     async def await_request(self) -> AssociateRQ:
@@ -223,8 +224,8 @@ class Link:
         elif receiving:
             await self.abort(
                 AssociationTimeout(
-                    f"the rest of a message did not come in {self.timeouts.network:g} s;"
-                    " the association was aborted"
+                    f"the rest of a message did not come in {self.timeouts.network:g} s"
+                    " (Timeouts.network); the association was aborted"
                 )
             )
         else:
@@ -267,7 +268,7 @@ class Link:
             case Aborted(source=source, reason=reason):
                 return AssociationAborted.by_peer(source, reason)
             case ProviderAborted(error=None) | None:
-                return AssociationAborted("the connection was lost")
+                return AssociationAborted(f"the connection was lost; {_LOST}")
             case ProviderAborted(error=error) | Refused(error=error):
                 return AssociationAborted(f"aborted, because the peer broke the protocol: {error}")
             case _:
@@ -362,7 +363,7 @@ class Link:
             # what the peer said before it went may still be there to be read
             self._lost = True
             self._receive_scope.deadline = trio.current_time() + self.timeouts.linger
-            lost = AssociationAborted(f"connection lost: {error}")
+            lost = AssociationAborted(f"connection lost: {error}; {_LOST}")
             if isinstance(error, PeerStalled):
                 self.failure = self.failure or lost  # before the receive task sees the end
                 await self._transport.aclose()

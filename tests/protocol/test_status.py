@@ -77,6 +77,32 @@ def test_a_code_means_what_the_standard_says(code: int, meaning: str) -> None:
     assert repr(Status(code)) == f"<Status {code:#06x} {meaning}>"
 
 
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        (0x0110, "log"),
+        (0x0122, "SOP class"),
+        (0xA700, "disk"),
+        (0xA7AB, "disk"),
+        (0xA701, "narrow"),
+        (0xA702, "retrieve_contexts"),
+        (0xA801, "AE title"),
+        (0xA900, "level"),
+        (0xA9FF, "level"),
+        (0xC000, "log"),
+        (0xC123, "log"),
+    ],
+)
+def test_what_peers_refuse_with_says_what_to_try(code: int, advice: str) -> None:
+    assert advice in Status(code).advice
+
+
+def test_advice_is_one_line_and_only_for_failures() -> None:
+    for status in map(Status, range(0x10000)):
+        assert "\n" not in status.advice
+        assert status.is_failure or not status.advice
+
+
 def test_a_status_is_its_number() -> None:
     assert Status(0xA700) == 0xA700 == Status.OUT_OF_RESOURCES
     assert {0xA700: 1}[Status(0xA700)] == 1

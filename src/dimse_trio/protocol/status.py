@@ -63,6 +63,16 @@ class Status(int):
         return self.category.value
 
     @property
+    def advice(self) -> str:
+        """What to try when a peer answers this; empty where the code does not tell."""
+        if (advice := _ADVICE.get(int(self))) is not None:
+            return advice
+        for low, high, advice in _RANGES_OF_ADVICE:
+            if low <= self <= high:
+                return advice
+        return ""
+
+    @property
     def is_pending(self) -> bool:
         return self.category is StatusCategory.PENDING
 
@@ -118,6 +128,29 @@ _RANGES: tuple[tuple[int, int, str], ...] = (
     (0xA700, 0xA7FF, "Refused: out of resources"),
     (0xA900, 0xA9FF, "Data set or identifier does not match SOP class"),
     (0xC000, 0xCFFF, "Cannot understand, or unable to process"),
+)
+
+_ADVICE: dict[int, str] = {
+    0x0110: "see the peer's log",
+    0x0117: "check the SOP Instance UID",
+    0x0122: "use a peer that supports the SOP class, or for a query another information model",
+    0x0124: "have this AE title or user permitted at the peer",
+    0x0211: "use a peer that performs this service",
+    0xA701: "narrow the query",
+    0xA702: (
+        "for C-GET, compressed instances need contexts=retrieve_contexts(...); for C-MOVE, check"
+        " that the destination runs and takes these SOP classes"
+    ),
+    0xA801: "have that AE title configured at the peer, with its host and port",
+}
+_RANGES_OF_ADVICE: tuple[tuple[int, int, str], ...] = (
+    (0xA700, 0xA7FF, "have the peer's memory and disk looked at, or try again later"),
+    (
+        0xA900,
+        0xA9FF,
+        "check the level, keys and values of a query, or the SOP Class UID of an instance",
+    ),
+    (0xC000, 0xCFFF, "see the peer's log; try fewer keys in a query, or check the data set"),
 )
 
 Status.SUCCESS = Status(0x0000)
