@@ -276,9 +276,10 @@ class Exchange:
 
     async def _on_silence(self) -> None:
         timeouts = self.link.timeouts
-        why = f"nothing happened for {timeouts.idle:g} s"
+        why = f"nothing happened for {timeouts.idle:g} s (Timeouts.idle)"
         if (silent := self._invocations.most_silent) is not None:
-            why = f"nothing came for {silent.request.name} in {timeouts.response:g} s"
+            what = silent.request.name
+            why = f"nothing came for {what} in {timeouts.response:g} s (Timeouts.response)"
         await self.abort(AssociationTimeout(f"{why}; the association was aborted"))
 
     def _on_message(self, event: MessageReceived) -> None:
