@@ -59,7 +59,9 @@ async def serve(arguments: argparse.Namespace) -> None:
     options: dict[str, Any] = {}
     if arguments.window:
         options["async_operations"] = (arguments.window, arguments.window)
-    async with dimse.open_server(handler, max_associations=2000, **options) as server:
+    async with dimse.open_server(
+        handler, max_associations=2000, max_associations_per_peer=2000, **options
+    ) as server:
         print(json.dumps({"port": server.port}), flush=True)
         await trio.lowlevel.wait_readable(sys.stdin)
 
