@@ -52,8 +52,8 @@ class ServerOptions(TypedDict, total=False):
     end leaves half to the others."""
     max_unassociated: int
     """Connections whose peer has not asked for an association yet. One more closes the one that has
-    waited longest, so that idle connections cannot lock anybody out. 512: half of the descriptors
-    that systems give a process."""
+    waited longest, so that idle connections cannot lock anybody out. 512, half of the descriptors
+    that systems give a process, or `max_associations` if that is more."""
     async_operations: tuple[int, int]
     """Operations invoked and performed at once on one association with a peer that proposes a
     window, 0 without limit (PS3.7 §D.3.3.3). (1, 1), the default, is none: with more, handlers of
@@ -86,6 +86,10 @@ def _limits(limits: Limits | None) -> Limits:
 def _at_least_one(_: object, attribute: attrs.Attribute[int], value: int) -> None:
     if value < 1:
         raise ValueError(f"{attribute.name} must be at least 1")
+
+
+def _default_unassociated(settings: ServerSettings) -> int:
+    return max(512, settings.max_associations)
 
 
 def _window(_: object, __: attrs.Attribute[tuple[int, int]], value: tuple[int, int]) -> None:
@@ -130,7 +134,9 @@ class ServerSettings:
     peers: Mapping[str, Destination] = attrs.field(default=None, converter=_destinations)
     max_associations: int = attrs.field(default=200, validator=_at_least_one)
     max_associations_per_peer: int = attrs.field(default=100, validator=_at_least_one)
-    max_unassociated: int = attrs.field(default=512, validator=_at_least_one)
+    max_unassociated: int = attrs.field(
+        default=attrs.Factory(_default_unassociated, takes_self=True), validator=_at_least_one
+    )
     async_operations: tuple[int, int] = attrs.field(default=(1, 1), validator=_window)
     max_pdu_length: int = attrs.field(default=DEFAULT_MAX_PDU_LENGTH, validator=_can_be_announced)
     quick_ack: bool = True
