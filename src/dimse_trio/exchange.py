@@ -22,7 +22,7 @@ from .errors import (
     LocalProtocolError,
     StatusError,
 )
-from .incoming import Inbox, IncomingDataSet, gathering
+from .incoming import Bell, Inbox, IncomingDataSet, gathering
 from .invocations import Invocation, Invocations
 from .link import Link, Silence
 from .operations import GetOperation
@@ -73,7 +73,7 @@ class Exchange:
         self._retrieving: list[GetOperation] = []
         self._sink: Callable[[bytes | memoryview, bool], None] | None = None
         self._filling: Inbox | None = None
-        self._performed = trio.Event()
+        self._performed = Bell()
         self._receiving = trio.CancelScope(shield=True)
         self._received = trio.Event()
         self._releasing = False
@@ -386,8 +386,7 @@ class Exchange:
             del self._performances[performance.request.message_id]
             self._invocations.touch()
             self._last_activity = trio.current_time()
-            self._performed.set()
-            self._performed = trio.Event()
+            self._performed.ring()
 
     async def _await_performances(self) -> None:
         while self._performances:

@@ -22,6 +22,26 @@ ENTRY_COST = 64
 _LENGTH_BYTES = 8
 
 
+class Bell:
+    """Wakes whoever waits at the moment; made for many rings that nobody hears."""
+
+    __slots__ = ("_rung",)
+
+    def __init__(self) -> None:
+        self._rung: trio.Event | None = None
+
+    async def wait(self) -> None:
+        """Wait until it is rung the next time."""
+        if self._rung is None:
+            self._rung = trio.Event()
+        await self._rung.wait()
+
+    def ring(self) -> None:
+        if self._rung is not None:
+            self._rung.set()
+            self._rung = None
+
+
 class Spool:
     """A queue of byte strings whose tail lies in a temporary file once memory is full.
 
@@ -89,11 +109,11 @@ class Inbox:
 
     def __init__(self, memory_limit: int) -> None:
         self._spool = Spool(memory_limit)
-        self._changed = trio.Event()
+        self._changed = Bell()
         self._error: BaseException | None = None
         self.ended = False
         self.discarding = False
-        self._reader_moved = trio.Event()
+        self._reader_moved = Bell()
         self._given_up = False
 
     @property
@@ -162,12 +182,10 @@ class Inbox:
 
     def wake_receiver(self) -> None:
         """End a `wait_moved`, so that it is decided anew whether to wait."""
-        self._reader_moved.set()
-        self._reader_moved = trio.Event()
+        self._reader_moved.ring()
 
     def _wake_reader(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
+        self._changed.ring()
 
 
 class IncomingDataSet:

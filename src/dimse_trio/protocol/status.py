@@ -44,7 +44,7 @@ class Status(int):
         """The category by the standard's ranges; a code in none of them is a failure."""
         if self == 0x0000:
             return StatusCategory.SUCCESS
-        if self in (0xFF00, 0xFF01):
+        if self.is_pending:
             return StatusCategory.PENDING
         if self == 0xFE00:
             return StatusCategory.CANCEL
@@ -74,7 +74,7 @@ class Status(int):
 
     @property
     def is_pending(self) -> bool:
-        return self.category is StatusCategory.PENDING
+        return self in (0xFF00, 0xFF01)
 
     @property
     def is_failure(self) -> bool:
