@@ -10,7 +10,7 @@ import difflib
 import enum
 import numbers
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
@@ -235,9 +235,13 @@ def _formatted(value: Any, vr: str) -> Any:
         case str() | bytes() | bytearray():
             return value
         case Sequence() | AbstractSet():
-            return [_formatted(part, vr) for part in value]
+            return _formatted_each(value, vr)
         case _:
             return value
+
+
+def _formatted_each(values: Iterable[Any], vr: str) -> list[Any]:
+    return [_formatted(value, vr) for value in values]
 
 
 def _moment(value: object, vr: str) -> str:
@@ -290,8 +294,8 @@ _WHAT = {
 }
 _MOMENTS = frozenset(("DA", "TM", "DT"))
 _TEXTS = frozenset(("AE", "AS", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"))
-_BINARY_NUMBERS = dict.fromkeys(("US", "SS", "UL", "SL", "UV", "SV"), "whole number")
-_BINARY_NUMBERS |= dict.fromkeys(("FL", "FD"), "number")
+_BINARY_INTEGERS = frozenset(("US", "SS", "UL", "SL", "UV", "SV"))
+_BINARY_FLOATS = frozenset(("FL", "FD"))
 
 
 def _check(keyword: str, value: Any, keys: Mapping[str, Any]) -> None:
@@ -304,7 +308,8 @@ def _check(keyword: str, value: Any, keys: Mapping[str, Any]) -> None:
         formatted = _formatted(value, vr)
     except QueryError as error:
         raise QueryError(f"{keyword}={value!r}: {error}") from None
-    for part in formatted if isinstance(formatted, list) else [formatted]:
+    parts: list[Any] = formatted if isinstance(formatted, list) else [formatted]
+    for part in parts:
         if problem := _problem(part, vr, midnight=_has_date_range(keyword, keys)):
             raise QueryError(f"{keyword} {value!r} {problem}")
 
@@ -336,10 +341,10 @@ def _problem(value: Any, vr: str, *, midnight: bool) -> str | None:
             text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
             advice = f"; write {text!r}" if number or isinstance(value, bytes) else ""
             return f"is no text but {type(value).__name__}{advice}"
-    elif vr in _BINARY_NUMBERS and value != "":
-        kind = numbers.Integral if _BINARY_NUMBERS[vr] == "whole number" else numbers.Real
-        if not isinstance(value, kind):
-            return f"is no {_BINARY_NUMBERS[vr]} but {type(value).__name__}; write it as a number"
+    elif vr in _BINARY_INTEGERS and value != "" and not isinstance(value, numbers.Integral):
+        return f"is no whole number but {type(value).__name__}"
+    elif vr in _BINARY_FLOATS and value != "" and not isinstance(value, numbers.Real):
+        return f"is no number but {type(value).__name__}"
     return None
 
 
