@@ -54,10 +54,16 @@ class Operation(Generic[ItemT, ResultT]):
     """
 
     _service_index = 0
+    _method = ""
 
     def __init__(
         self, exchange: Exchange, what: Query | Dataset, model: str | None, *, check: bool
     ) -> None:
+        if not isinstance(what, Query) and not hasattr(what, "iterall"):
+            raise TypeError(
+                f"{self._method} takes a query(…) or an identifier as a pydicom Dataset, not"
+                f" {type(what).__name__}"
+            )
         self._exchange = exchange
         self._identifier = what.identifier if isinstance(what, Query) else what
         self._context = context_for(exchange.link.negotiated, *self._models(what, model))
@@ -158,6 +164,7 @@ class FindOperation(Operation["Dataset", "list[Dataset]"]):
     """A C-FIND: its items are the matching data sets (PS3.7 §9.1.2)."""
 
     _service_index = 0
+    _method = "find"
 
     def __init__(
         self,
@@ -245,6 +252,7 @@ class MoveOperation(_Retrieve[CMoveRSP]):
     """A C-MOVE: its items are the pending responses; a slow reader sees the latest."""
 
     _service_index = 1
+    _method = "move"
 
     def __init__(
         self,
@@ -255,6 +263,8 @@ class MoveOperation(_Retrieve[CMoveRSP]):
         destination: str,
         check: bool,
     ) -> None:
+        if not isinstance(destination, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"move's destination is an AE title, not {type(destination).__name__}")
         super().__init__(exchange, what, model, check=check)
         self._destination = destination
 
@@ -282,6 +292,7 @@ class GetOperation(_Retrieve[StoreRequest]):
     """
 
     _service_index = 2
+    _method = "get"
 
     def __init__(
         self,
