@@ -7,6 +7,7 @@ nothing holds a cancel scope over a `yield`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
@@ -41,8 +42,35 @@ if TYPE_CHECKING:
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
+FIND_ADVICE = "write: for match in await association.find(…)"
 
-class Operation(Generic[ItemT, ResultT]):
+
+class Awaited:
+    """What does nothing until it is awaited or entered, and says so if that never happens.
+
+    As with coroutines, the warning comes when the object is collected.
+    """
+
+    _method = _advice = ""
+    _used = True  # until there is something to use
+
+    def __del__(self) -> None:
+        if not self._used:
+            warnings.warn(
+                f"C-{self._method.upper()} was never awaited: nothing was sent; {self._advice}",
+                RuntimeWarning,
+                stacklevel=2,
+                source=self,
+            )
+
+    if not TYPE_CHECKING:  # type checkers know that it is no iterable
+
+        def __iter__(self):
+            self._used = True
+            raise TypeError(f"C-{self._method.upper()} is asynchronous; {self._advice}")
+
+
+class Operation(Awaited, Generic[ItemT, ResultT]):
     """Common part of `FindOperation`, `GetOperation` and `MoveOperation`.
 
     `await operation` is the whole result; `async with operation as items: async for item in items:`
@@ -54,7 +82,6 @@ class Operation(Generic[ItemT, ResultT]):
     """
 
     _service_index = 0
-    _method = ""
 
     def __init__(
         self, exchange: Exchange, what: Query | Dataset, model: str | None, *, check: bool
@@ -70,6 +97,7 @@ class Operation(Generic[ItemT, ResultT]):
         self._check = check
         self._invocation: Invocation | None = None
         self._left = False
+        self._used = False
 
     @property
     def final(self) -> Response | None:
@@ -99,6 +127,7 @@ class Operation(Generic[ItemT, ResultT]):
         raise NotImplementedError
 
     def __await__(self) -> Generator[Any, Any, ResultT]:
+        self._used = True
         return self._run().__await__()
 
     async def _run(self) -> ResultT:
@@ -106,6 +135,7 @@ class Operation(Generic[ItemT, ResultT]):
             return await self._result()
 
     async def __aenter__(self) -> Self:
+        self._used = True
         if self._invocation is not None:
             raise LocalProtocolError(
                 "an operation can be used once; ask the association for another"
@@ -143,6 +173,7 @@ class Operation(Generic[ItemT, ResultT]):
         return self
 
     async def __anext__(self) -> ItemT:
+        self._used = True
         if self._invocation is None or self._left:
             raise LocalProtocolError(
                 "iterate inside the operation's block: async with association.find(…) as matches:"
@@ -165,6 +196,7 @@ class FindOperation(Operation["Dataset", "list[Dataset]"]):
 
     _service_index = 0
     _method = "find"
+    _advice = FIND_ADVICE
 
     def __init__(
         self,
@@ -253,6 +285,7 @@ class MoveOperation(_Retrieve[CMoveRSP]):
 
     _service_index = 1
     _method = "move"
+    _advice = "write: result = await association.move(…)"
 
     def __init__(
         self,
@@ -293,6 +326,10 @@ class GetOperation(_Retrieve[StoreRequest]):
 
     _service_index = 2
     _method = "get"
+    _advice = (
+        "write: await association.get(…, save_to=…), or async with association.get(…) as"
+        " instances: async for instance in instances: …"
+    )
 
     def __init__(
         self,
@@ -314,6 +351,7 @@ class GetOperation(_Retrieve[StoreRequest]):
         return CGetRQ(message_id=message_id, affected_sop_class_uid=self._context.abstract_syntax)
 
     async def __aenter__(self) -> Self:
+        self._used = True
         self._exchange.retrieving(self, True)
         try:
             return await super().__aenter__()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from pydicom import Dataset
 
 import dimse_trio as dimse
 from dimse_trio.contexts import context_for, storage_context
+from dimse_trio.protocol.messages import CFindRQ, CFindRSP
 from dimse_trio.protocol.negotiation import Negotiated
 from dimse_trio.protocol.pdus import UserInformation
 from dimse_trio.protocol.uids import (
@@ -22,7 +26,7 @@ from dimse_trio.protocol.uids import (
 from dimse_trio.testing.scripted import ScriptedPeer
 from interop.samples import Sample
 
-from .script import CT, scripted
+from .script import CT, FIND, scripted
 
 
 class Echo:
@@ -133,3 +137,67 @@ def test_a_retrieve_and_a_storage_class_are_told_their_own_contexts() -> None:
 
 
 # -- forgotten await -------------------------------------------------------------------------------
+
+
+def operations(association: dimse.Association) -> list[tuple[Callable[[], object], str]]:
+    query = dimse.query("STUDY", StudyInstanceUID="1.2")
+    return [
+        (association.find_studies, "C-FIND"),
+        (lambda: association.get(query), "C-GET"),
+        (lambda: association.move(query, destination="X"), "C-MOVE"),
+        (dimse.RemoteAE("PACS", "127.0.0.1").find_studies, "C-FIND"),
+    ]
+
+
+async def test_an_operation_that_is_never_awaited_says_so(autojump_clock: object) -> None:
+    async with scripted(releases) as association:
+        for make, name in operations(association):
+            with pytest.warns(RuntimeWarning, match=f"{name} was never awaited: nothing was sent"):
+                drop(make)
+
+
+async def test_a_loop_without_await_is_told_to_have_one(autojump_clock: object) -> None:
+    async with scripted(releases) as association:
+        for make, name in operations(association):
+            with pytest.raises(TypeError, match=rf"{name} is asynchronous; write: .*await \w+\."):
+                list(make())  # type: ignore[call-overload]
+            gc_collect_harder()
+
+
+async def test_an_operation_that_was_used_or_could_not_be_made_is_silent(
+    autojump_clock: object,
+) -> None:
+    async def script(peer: ScriptedPeer) -> None:
+        request = await peer.expect_message(CFindRQ)
+        response = CFindRSP(message_id_being_responded_to=request.message_id, status=0)
+        await peer.send_message(FIND, response)
+        await peer.respond_to_release()
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        async with scripted(script) as association:
+            assert await association.find_studies() == []
+            with pytest.raises(dimse.ContextNotAccepted):
+                association.find(dimse.query("WORKLIST"))
+            with pytest.raises(dimse.LocalProtocolError, match="inside the operation's block"):
+                async for _ in association.find_studies():
+                    pass
+            with pytest.raises(TypeError):
+                association.find({})  # type: ignore[arg-type]
+        with pytest.raises(dimse.LocalProtocolError, match="inside the operation's block"):
+            async for _ in dimse.RemoteAE("PACS", "127.0.0.1").find_studies():
+                pass
+        with pytest.raises(dimse.ConnectionFailed):
+            await dimse.RemoteAE("PACS", "127.0.0.1", 1, retries=0).find_studies()
+        gc_collect_harder()
+    assert [str(warning.message) for warning in caught] == []
+
+
+def drop(make: Callable[[], object]) -> None:
+    make()
+    gc_collect_harder()
+
+
+def gc_collect_harder() -> None:
+    for _ in range(3):
+        gc.collect()
