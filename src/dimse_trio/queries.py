@@ -235,7 +235,7 @@ def _formatted(value: Any, vr: str) -> Any:
         case str() | bytes() | bytearray():
             return value
         case Sequence() | AbstractSet():
-            return _formatted_each(value, vr)
+            return _formatted_each(value, vr)  # pyright: ignore[reportUnknownArgumentType]
         case _:
             return value
 
@@ -308,8 +308,7 @@ def _check(keyword: str, value: Any, keys: Mapping[str, Any]) -> None:
         formatted = _formatted(value, vr)
     except QueryError as error:
         raise QueryError(f"{keyword}={value!r}: {error}") from None
-    parts: list[Any] = formatted if isinstance(formatted, list) else [formatted]
-    for part in parts:
+    for part in _formatted_each(value, vr) if isinstance(formatted, list) else [formatted]:
         if problem := _problem(part, vr, midnight=_has_date_range(keyword, keys)):
             raise QueryError(f"{keyword} {value!r} {problem}")
 
