@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 
 import pytest
 from pydicom import Dataset
@@ -18,7 +24,8 @@ class Echo(dimse.Handler):
 
 def test_inherited_methods_do_not_count() -> None:
     assert services_of(Echo()) == {dimse.Service.ECHO}
-    assert services_of(dimse.Handler()) == frozenset()
+    with pytest.raises(dimse.HandlerError, match=r"Handler has no handle_\* method"):
+        services_of(dimse.Handler())
 
 
 def test_a_handler_need_not_inherit() -> None:
@@ -65,9 +72,89 @@ class NoMethod:
     handle_echo = 5
 
 
+class Storage:
+    async def handle_storage(self, request: dimse.StoreRequest) -> dimse.Status:
+        return dimse.Status.SUCCESS
+
+
+class Unlike:
+    async def handle_query(self, request: dimse.FindRequest) -> dimse.Status:
+        return dimse.Status.SUCCESS
+
+
+class Destinations(Echo):
+    async def resolve_destinations(self, ae_title: str) -> None:
+        return None
+
+
+class OnlyDestinations:
+    async def resolve_destination(self, ae_title: str) -> None:
+        return None
+
+
+class Undecorated(Echo):
+    async def handle_association(  # type: ignore[override]
+        self, request: dimse.AssociationRequest
+    ) -> AsyncIterator[None]:
+        yield
+
+
+class Coroutine(Echo):
+    async def handle_association(  # type: ignore[override]
+        self, request: dimse.AssociationRequest
+    ) -> None:
+        return None
+
+
+class Synchronous(Echo):
+    @contextmanager
+    def handle_association(  # type: ignore[override]
+        self, request: dimse.AssociationRequest
+    ) -> Iterator[None]:
+        yield
+
+
+class Admits:
+    @asynccontextmanager
+    async def handle_association(self, request: dimse.AssociationRequest) -> AsyncIterator[None]:
+        yield
+
+
+def test_admission_alone_is_a_handler() -> None:
+    assert services_of(Admits()) == frozenset()
+
+
+def test_an_association_may_be_handled_by_a_context_manager_of_any_making() -> None:
+    class Made(Echo):
+        def handle_association(
+            self, request: dimse.AssociationRequest
+        ) -> AbstractAsyncContextManager[None]:
+            return nullcontext()
+
+    assert services_of(Made()) == {dimse.Service.ECHO}
+
+
+def test_a_method_beside_resolve_destination_may_be_called_almost_that() -> None:
+    class Both(Destinations):
+        async def resolve_destination(self, ae_title: str) -> None:
+            return await self.resolve_destinations(ae_title)
+
+    assert services_of(Both()) == {dimse.Service.ECHO}
+
+
 @pytest.mark.parametrize(
     ("handler", "message"),
     [
+        (Echo, r"Echo is a class; pass an instance: Echo\(\)"),
+        (object(), r"object has no handle_\* method"),
+        (None, r"NoneType has no handle_\* method"),
+        (OnlyDestinations(), r"no handle_\* method"),
+        (Storage(), r"handle_storage, .*did you mean handle_store\?"),
+        (Unlike(), "handle_query, .*there are handle_echo, handle_store"),
+        (Destinations(), r"resolve_destinations, .*did you mean resolve_destination\?"),
+        (Undecorated(), "decorate it with @contextlib.asynccontextmanager"),
+        (Coroutine(), "decorate it with @contextlib.asynccontextmanager"),
+        (Synchronous(), "decorate it with @contextlib.asynccontextmanager"),
         (NoArgument(), "one argument"),
         (NotAsync(), "async def"),
         (NoGenerator(), "async generator"),

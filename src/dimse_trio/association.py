@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast, final
 import trio
 
 from . import datasets
-from .contexts import context_for, storage_context
+from .contexts import context_for, folder_error, storage_context
 from .errors import AssociationError, LocalProtocolError, leaves
 from .exchange import Exchange
 from .link import Link
@@ -163,11 +163,16 @@ class Association:
             StatusError: A failure status, unless `check=False`.
             ContextNotAccepted: The peer accepts no context that this instance could be sent on.
             InvalidFile, DataSetError: The instance cannot be sent.
-            OSError: The file cannot be read.
+            OSError: The file cannot be read, or is a folder.
             AssociationError: The association is over, or ends before the response.
         """
         if (path := path_of(instance)) is not None:
-            opened = FileSource.open(path)
+            try:
+                opened = FileSource.open(path)
+            except OSError:
+                if path.is_dir():
+                    raise folder_error(path) from None
+                raise
             try:
                 return await self._store(opened.instance, opened, check, priority, move_originator)
             finally:

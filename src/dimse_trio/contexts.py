@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, TypeVar, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
 from . import datasets
 from .errors import ContextNotAccepted
@@ -16,6 +18,7 @@ from .protocol.negotiation import (
     Negotiated,
     Policy,
     PresentationContext,
+    checked_contexts,
 )
 from .protocol.uids import (
     MODALITY_WORKLIST_FIND,
@@ -36,6 +39,8 @@ from .protocol.uids import (
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+    Source: TypeAlias = str | os.PathLike[str] | Instance | Dataset
 
 SendableT = TypeVar("SendableT", bound="str | os.PathLike[str] | Instance | Dataset")
 
@@ -69,7 +74,7 @@ def default_contexts() -> list[PresentationContext]:
 
 
 def contexts_for(
-    instances: Iterable[str | os.PathLike[str] | Instance | Dataset],
+    instances: Source | Iterable[Source],
 ) -> list[PresentationContext]:
     """Just what it takes to send these: one context per SOP class and transfer syntax.
 
@@ -77,14 +82,16 @@ def contexts_for(
     only those. There may be more than 128: see `split_instances`.
 
     Args:
-        instances: Paths of DICOM files, `Instance`s or data sets.
+        instances: Paths of DICOM files, `Instance`s or data sets; or a single one.
 
     Raises:
-        OSError: A file cannot be read.
+        OSError: A file cannot be read, or is a folder.
         InvalidFile: A file is no DICOM file.
         DataSetError: A data set is no instance.
     """
-    pairs = dict.fromkeys(map(_classes_of, instances))
+    single = isinstance(instances, str | os.PathLike | Instance) or hasattr(instances, "iterall")
+    given = cast("Iterable[Source]", [instances] if single else instances)
+    pairs = dict.fromkeys(map(_classes_of, given))
     contexts = [PresentationContext(sop_class, (syntax,)) for sop_class, syntax in pairs if syntax]
     native = {
         sop_class: None
@@ -99,12 +106,23 @@ def contexts_for(
     return contexts
 
 
+def folder_error(path: Path) -> IsADirectoryError:
+    """The error for a folder where a file is needed, which says what takes folders."""
+    advice = "is a folder: pass its files (scan_files finds them), or use RemoteAE.store"
+    return IsADirectoryError(errno.EISDIR, advice, str(path))
+
+
 def _classes_of(
     instance: str | os.PathLike[str] | Instance | Dataset,
 ) -> tuple[str, str | None]:
     """SOP class and transfer syntax; `None` for a data set that is in none yet."""
     if (path := path_of(instance)) is not None:
-        instance = Instance.from_file(path)
+        try:
+            instance = Instance.from_file(path)
+        except OSError:
+            if path.is_dir():
+                raise folder_error(path) from None
+            raise
     if isinstance(instance, Instance):
         return instance.sop_class_uid, instance.transfer_syntax_uid
     data_set = cast("Dataset", instance)
@@ -185,11 +203,15 @@ def acceptance_policy(
     *,
     unknown_storage: bool,
 ) -> Policy:
-    """What a handler's services, or an explicit list, amount to in negotiation."""
+    """What a handler's services, or an explicit list, amount to in negotiation.
+
+    Raises:
+        LocalProtocolError: The list has others than presentation contexts.
+    """
     role_scu = set(sop_classes(Service.STORAGE) if Service.GET in services else ())
     supported: dict[str, tuple[str, ...]]
     if contexts is not None:
-        contexts = list(contexts)
+        contexts = checked_contexts(contexts)
         supported = {c.abstract_syntax: c.transfer_syntaxes for c in contexts}
         role_scu.update(c.abstract_syntax for c in contexts if c.scp)
         return Policy(supported, role_scu=role_scu)
@@ -239,6 +261,19 @@ def storage_context(
     raise _not_accepted(negotiated, (sop_class_uid,), transfer_syntax_uid)
 
 
+def _contexts_with(abstract_syntax: str) -> str:
+    """What to open the association with for a class that was not proposed."""
+    entry = SOP_CLASSES.get(abstract_syntax)
+    if entry is None or entry.service is Service.STORAGE:
+        return "contexts=contexts_for(paths) of the files"
+    if entry.service is Service.GET:
+        return "contexts=retrieve_contexts(sop_class_uids) of what is to be retrieved"
+    advice = f"contexts=[…, PresentationContext({abstract_syntax!r})]"
+    if abstract_syntax in (VERIFICATION, *QUERY_RETRIEVE, MODALITY_WORKLIST_FIND):
+        advice += " or the default_contexts(), which have it"
+    return advice
+
+
 def _not_accepted(
     negotiated: Negotiated, abstract_syntaxes: Sequence[str], transfer_syntax: str | None = None
 ) -> ContextNotAccepted:
@@ -256,13 +291,13 @@ def _not_accepted(
     if not refused and not accepted:
         return ContextNotAccepted(
             f"no presentation context for {what}: it was not proposed; open the association with"
-            " contexts that have it (contexts_for(paths) for files)"
+            f" {_contexts_with(abstract_syntaxes[0])}"
         )
     advice = "the peer does not offer this service to us"
     offered = (c for c in negotiated.refused if c.abstract_syntax in abstract_syntaxes)
     if any(transfer_syntax in context.transfer_syntaxes for context in offered):
         advice = "the peer does not take this transfer syntax from us: convert the file"
-    elif accepted:
+    elif accepted and transfer_syntax is not None:
         advice = "propose the transfer syntax itself (contexts_for(paths)), or convert the file"
     return ContextNotAccepted(
         f"no presentation context for {what}. Proposed: {'; '.join(refused + accepted)}. {advice}"

@@ -7,6 +7,7 @@ count. `isinstance` against these protocols cannot tell the two apart, `services
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -134,6 +135,8 @@ METHODS: dict[Service, str] = {
     Service.GET: "handle_get",
     Service.MOVE: "handle_move",
 }
+_KNOWN = (*METHODS.values(), "handle_association")
+_NAMES = frozenset((*_KNOWN, "resolve_destination"))
 _STREAMS = frozenset(("handle_find", "handle_get", "handle_move"))
 _COROUTINES = frozenset(("handle_echo", "handle_store", "resolve_destination"))
 
@@ -150,20 +153,42 @@ def services_of(handler: object) -> frozenset[Service]:
     """The services that a handler offers.
 
     Raises:
-        HandlerError: One of its methods does not have its protocol's signature.
+        HandlerError: It is a class, has no handler's method, or has one that is not what its name
+            says, or whose name is nearly one.
     """
-    for name in (*METHODS.values(), "resolve_destination", "handle_association"):
+    if isinstance(handler, type):
+        raise HandlerError(f"{handler.__name__} is a class; pass an instance: {handler.__name__}()")
+    for name in sorted(_NAMES):
         if (method := method_of(handler, name)) is not None:
             _check_signature(handler, name, method)
-    known = {*METHODS.values(), "handle_association"}
-    strays = {name for name in dir(handler) if name.startswith("handle_")} - known
-    strays = {name for name in strays if callable(getattr(handler, name))}
-    if strays:
+    _check_names(handler)
+    services = frozenset(s for s, name in METHODS.items() if method_of(handler, name) is not None)
+    if not services and method_of(handler, "handle_association") is None:
         raise HandlerError(
-            f"{type(handler).__name__} has {', '.join(sorted(strays))}, which no service calls;"
-            f" there are {', '.join(sorted(known))}"
+            f"{type(handler).__name__} has no handle_* method, so there is nothing to offer; there"
+            f" are {', '.join(_KNOWN)}"
         )
-    return frozenset(s for s, name in METHODS.items() if method_of(handler, name) is not None)
+    return services
+
+
+def _check_names(handler: object) -> None:
+    """Refuse methods that were meant to be a handler's, by their name."""
+    for name in dir(handler):
+        if name in _NAMES or not name.startswith(("handle_", "resolve_")):
+            continue
+        if name.startswith("handle_"):
+            bare = name.removeprefix("handle_")
+            services = [known.removeprefix("handle_") for known in _KNOWN]
+            near = [f"handle_{each}" for each in difflib.get_close_matches(bare, services, n=1)]
+        else:
+            near = difflib.get_close_matches(name, ["resolve_destination"], cutoff=0.85)
+            if not near or method_of(handler, "resolve_destination") is not None:
+                continue  # its own affair
+        if callable(getattr(handler, name)):
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_KNOWN)}"
+            raise HandlerError(
+                f"{type(handler).__name__} has {name}, which no service calls; {hint}"
+            )
 
 
 def _check_signature(handler: object, name: str, method: Callable[..., Any]) -> None:
@@ -179,6 +204,15 @@ def _check_signature(handler: object, name: str, method: Callable[..., Any]) -> 
         raise HandlerError(
             f"{where} must be an async generator: `async def` with a `yield` in it, or a function"
             " that returns an async iterator"
+        )
+    if name == "handle_association" and (
+        inspect.iscoroutinefunction(method)
+        or inspect.isasyncgenfunction(method)
+        or inspect.isgeneratorfunction(function)
+    ):
+        raise HandlerError(
+            f"{where} must return an async context manager: make it an `async def` with one `yield`"
+            " in it, and decorate it with @contextlib.asynccontextmanager"
         )
     if name in _COROUTINES and not inspect.iscoroutinefunction(function):
         raise HandlerError(f"{where} must be an `async def` that returns its result")

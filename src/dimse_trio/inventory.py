@@ -17,7 +17,7 @@ from .association import Association
 from .contexts import default_contexts, retrieve_contexts
 from .errors import QueryError
 from .protocol.negotiation import DEFAULT_TRANSFER_SYNTAXES, PresentationContext
-from .queries import LEVELS, Model, Query, query
+from .queries import LEVELS, Model, Query, unchecked_query
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -135,8 +135,7 @@ def _query(level: str, keys: UniqueKeys, model: Model | None) -> Query:
     """A query whose identifier has nothing but unique keys, as C-GET and C-MOVE want it."""
     if level != "PATIENT" and model is not Model.PATIENT_ROOT:
         keys = {name: values for name, values in keys.items() if name != "PatientID"}
-    values: dict[str, Any] = dict(keys)
-    return query(level, model=model, return_keys=False, **values)
+    return unchecked_query(level, keys, model=model)
 
 
 async def take_inventory(association: Association, *queries: Query) -> Inventory:
@@ -190,7 +189,7 @@ async def _walk(
     wanted: dict[str, Any] = {unique: None, **keys}
     if not below:
         wanted |= {"SOPClassUID": None, "AvailableTransferSyntaxUID": None}
-    for match in await association.find(query(level, model=model, return_keys=False, **wanted)):
+    for match in await association.find(unchecked_query(level, wanted, model=model)):
         if not below:
             above = {name: value for name, value in keys.items() if name != unique}
             inventory.add(match, above)

@@ -7,6 +7,7 @@ nothing holds a cancel scope over a `yield`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
@@ -41,8 +42,35 @@ if TYPE_CHECKING:
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
+FIND_ADVICE = "write: for match in await association.find(…)"
 
-class Operation(Generic[ItemT, ResultT]):
+
+class Awaited:
+    """What does nothing until it is awaited or entered, and says so if that never happens.
+
+    As with coroutines, the warning comes when the object is collected.
+    """
+
+    _method = _advice = ""
+    _used = True  # until there is something to use
+
+    def __del__(self) -> None:
+        if not self._used:
+            warnings.warn(
+                f"C-{self._method.upper()} was never awaited: nothing was sent; {self._advice}",
+                RuntimeWarning,
+                stacklevel=2,
+                source=self,
+            )
+
+    if not TYPE_CHECKING:  # type checkers know that it is no iterable
+
+        def __iter__(self):
+            self._used = True
+            raise TypeError(f"C-{self._method.upper()} is asynchronous; {self._advice}")
+
+
+class Operation(Awaited, Generic[ItemT, ResultT]):
     """Common part of `FindOperation`, `GetOperation` and `MoveOperation`.
 
     `await operation` is the whole result; `async with operation as items: async for item in items:`
@@ -58,12 +86,18 @@ class Operation(Generic[ItemT, ResultT]):
     def __init__(
         self, exchange: Exchange, what: Query | Dataset, model: str | None, *, check: bool
     ) -> None:
+        if not isinstance(what, Query) and not hasattr(what, "iterall"):
+            raise TypeError(
+                f"{self._method} takes a query(…) or an identifier as a pydicom Dataset, not"
+                f" {type(what).__name__}"
+            )
         self._exchange = exchange
         self._identifier = what.identifier if isinstance(what, Query) else what
         self._context = context_for(exchange.link.negotiated, *self._models(what, model))
         self._check = check
         self._invocation: Invocation | None = None
         self._left = False
+        self._used = False
 
     @property
     def final(self) -> Response | None:
@@ -93,6 +127,7 @@ class Operation(Generic[ItemT, ResultT]):
         raise NotImplementedError
 
     def __await__(self) -> Generator[Any, Any, ResultT]:
+        self._used = True
         return self._run().__await__()
 
     async def _run(self) -> ResultT:
@@ -100,6 +135,7 @@ class Operation(Generic[ItemT, ResultT]):
             return await self._result()
 
     async def __aenter__(self) -> Self:
+        self._used = True
         if self._invocation is not None:
             raise LocalProtocolError(
                 "an operation can be used once; ask the association for another"
@@ -137,6 +173,7 @@ class Operation(Generic[ItemT, ResultT]):
         return self
 
     async def __anext__(self) -> ItemT:
+        self._used = True
         if self._invocation is None or self._left:
             raise LocalProtocolError(
                 "iterate inside the operation's block: async with association.find(…) as matches:"
@@ -158,6 +195,8 @@ class FindOperation(Operation["Dataset", "list[Dataset]"]):
     """A C-FIND: its items are the matching data sets (PS3.7 §9.1.2)."""
 
     _service_index = 0
+    _method = "find"
+    _advice = FIND_ADVICE
 
     def __init__(
         self,
@@ -245,6 +284,8 @@ class MoveOperation(_Retrieve[CMoveRSP]):
     """A C-MOVE: its items are the pending responses; a slow reader sees the latest."""
 
     _service_index = 1
+    _method = "move"
+    _advice = "write: result = await association.move(…)"
 
     def __init__(
         self,
@@ -255,6 +296,8 @@ class MoveOperation(_Retrieve[CMoveRSP]):
         destination: str,
         check: bool,
     ) -> None:
+        if not isinstance(destination, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"move's destination is an AE title, not {type(destination).__name__}")
         super().__init__(exchange, what, model, check=check)
         self._destination = destination
 
@@ -282,6 +325,11 @@ class GetOperation(_Retrieve[StoreRequest]):
     """
 
     _service_index = 2
+    _method = "get"
+    _advice = (
+        "write: await association.get(…, save_to=…), or async with association.get(…) as"
+        " instances: async for instance in instances: …"
+    )
 
     def __init__(
         self,
@@ -303,6 +351,7 @@ class GetOperation(_Retrieve[StoreRequest]):
         return CGetRQ(message_id=message_id, affected_sop_class_uid=self._context.abstract_syntax)
 
     async def __aenter__(self) -> Self:
+        self._used = True
         self._exchange.retrieving(self, True)
         try:
             return await super().__aenter__()

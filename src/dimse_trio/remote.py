@@ -30,7 +30,7 @@ from .errors import LocalProtocolError
 from .fetching import Fetching, Method, Retrieved, RetrieveProgress
 from .files import scan_files
 from .inventory import find_contexts, move_contexts
-from .operations import FindOperation, RetrieveResult
+from .operations import FIND_ADVICE, Awaited, FindOperation, RetrieveResult
 from .part10 import Instance, path_of
 from .pool import Lease, Pool, with_lease
 from .protocol.messages import CEchoRSP
@@ -350,11 +350,14 @@ class RemoteAE:
 
 
 @final
-class RemoteFind:
+class RemoteFind(Awaited):
     """A C-FIND of a `RemoteAE`: `await` it, or `async with` it and iterate over the matches.
 
     As `FindOperation`, with an association that is there for as long as the operation is.
     """
+
+    _method = "find"
+    _advice = FIND_ADVICE.replace("association", "pacs")
 
     def __init__(
         self,
@@ -366,8 +369,10 @@ class RemoteFind:
         self._contexts = contexts
         self._ask = ask
         self._block: AsyncExitStack | None = None
+        self._used = False
 
     def __await__(self) -> Generator[Any, Any, list[Dataset]]:
+        self._used = True
         return self._run().__await__()
 
     async def _run(self) -> list[Dataset]:
@@ -377,6 +382,7 @@ class RemoteFind:
         return await with_lease(self._lease, self._contexts, use)
 
     async def __aenter__(self) -> FindOperation:
+        self._used = True
         async with AsyncExitStack() as stack:
             lease = await stack.enter_async_context(self._lease(self._contexts))
             operation = await stack.enter_async_context(self._ask(lease.association))
@@ -393,6 +399,7 @@ class RemoteFind:
         await self._block.__aexit__(kind, error, traceback)
 
     def __aiter__(self) -> Self:
+        self._used = True
         raise LocalProtocolError(
             "iterate inside the operation's block: async with pacs.find(…) as matches:"
             " async for match in matches: …"

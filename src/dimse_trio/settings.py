@@ -11,6 +11,7 @@ import attrs
 from .client import DEFAULT_MAX_PDU_LENGTH, Destination, check_ae_title, own_user_information
 from .config import Limits, Timeouts
 from .contexts import acceptance_policy
+from .errors import LocalProtocolError
 from .handlers import services_of
 from .protocol.negotiation import Policy, PresentationContext
 
@@ -69,10 +70,19 @@ class ServerOptions(TypedDict, total=False):
 
 
 def _destinations(peers: PeerMap | None) -> Mapping[str, Destination]:
-    return {
-        check_ae_title(title): peer if isinstance(peer, Destination) else Destination(*peer)
-        for title, peer in (peers or {}).items()
-    }
+    return {check_ae_title(title): _destination(title, p) for title, p in (peers or {}).items()}
+
+
+def _destination(title: str, peer: object) -> Destination:
+    match peer:
+        case Destination():
+            return peer
+        case (str(host), int(port)):
+            return Destination(host, port)
+        case _:
+            raise LocalProtocolError(
+                f"peers has {peer!r} for {title!r}: write Destination(host, port) or (host, port)"
+            )
 
 
 def _timeouts(timeouts: Timeouts | None) -> Timeouts:

@@ -234,6 +234,7 @@ async def test_a_folder_that_cannot_be_written_is_one_line(
             ("-k", "StudyInstanceUID=1.2", "-k", "SOPInstanceUID=1"),
             "SOPInstanceUID is no unique key",
         ),
+        (("-k", "StudyInstanceUID=abc"), "StudyInstanceUID 'abc' is no UID"),
         (("-k", "StudyInstanceUid=1.2"), "did you mean StudyInstanceUID"),
         (("--level", "worklist"), "--level"),
         (("--model", "study", "--level", "patient", "-k", "PatientID=1"), "--model patient"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydicom import Dataset
 
+import dimse_trio as dimse
 from dimse_trio.cli.keys import Attribute, make_query, parse_keys
 
 
@@ -46,6 +47,36 @@ def test_keys_of_a_worklist_are_in_its_scheduled_procedure_step(key: str) -> Non
     identifier = asked(key, level="worklist")
     (step,) = identifier.ScheduledProcedureStepSequence
     assert (step.Modality, "Modality" in identifier) == ("CT", False)
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("StudyDate=2026-01-01", r"write '20260101' or datetime.date\(2026, 1, 1\)"),
+        ("(0008,0030)=9am", "StudyTime '9am' is no DICOM time"),
+        ("StudyInstanceUID=1.2\\abc", "is no UID"),
+        ("SeriesNumber=abc", "SeriesNumber 'abc' is no whole number"),
+        ("ScheduledProcedureStepSequence.ScheduledProcedureStepStartDate=today", "no DICOM date"),
+        ("Rows=many", "Rows=many: no value"),
+    ],
+)
+def test_values_are_checked_as_those_of_a_query(key: str, message: str) -> None:
+    with pytest.raises(dimse.QueryError, match=message):
+        asked(key)
+
+
+def test_times_may_run_over_midnight_with_a_range_of_dates() -> None:
+    keys = ("StudyTime=2200-0600", "StudyDate=20260101-20260102")
+    assert asked(*keys).StudyTime == "2200-0600"
+    with pytest.raises(dimse.QueryError, match="ends before it begins"):
+        asked(keys[0])
+
+
+def test_a_lone_star_is_an_empty_value_where_there_are_no_wildcards() -> None:
+    identifier = asked("StudyDate=*", "SeriesNumber=*", "PatientName=*")
+    assert identifier["StudyDate"].is_empty
+    assert identifier["SeriesNumber"].is_empty
+    assert identifier.PatientName == "*"
 
 
 def test_paths_of_one_sequence_share_its_item() -> None:

@@ -8,7 +8,7 @@ may stand behind a sequence: in an identifier there is only that item (PS3.4 §C
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -22,6 +22,7 @@ _TAG = re.compile(r"\(?([0-9a-fA-F]{4}),?([0-9a-fA-F]{4})\)?")
 _ITEM = re.compile(r"\[0\]$")
 _INTEGERS = frozenset(("US", "SS", "UL", "SL", "UV", "SV"))
 _FLOATS = frozenset(("FL", "FD"))
+_CHECKED = frozenset(("DA", "TM", "DT", "UI", "IS", "DS"))
 _UNMATCHABLE = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "UN"))
 
 LEVELS = ("patient", "study", "series", "image")
@@ -122,12 +123,16 @@ def make_query(
     step = _step_tags(usual.identifier) if level == "WORKLIST" else ()
     query = usual if return_keys else dimse.query(level, model=root, return_keys=False)
     named: list[Attribute] = []
+    values: dict[tuple[int, ...], str | None] = {}
     for key in keys:
         tags = key.attribute.tags
         if len(tags) == 1 and tags[0] in step:
             tags = (_STEP_SEQUENCE, *tags)
-        _set(query.identifier, tags, key.value)
         named.append(Attribute(tags))
+        values[tags] = key.value
+    _check(values)
+    for tags, value in values.items():
+        _set(query.identifier, tags, value)
     asked = list(dict.fromkeys(named + list(_attributes_of(query.identifier))))
     return query, [attribute for attribute in asked if attribute.tags[0] not in _NOT_SHOWN]
 
@@ -135,6 +140,20 @@ def make_query(
 _STEP_SEQUENCE = 0x00400100
 _QUERY_RETRIEVE_LEVEL = 0x00080052
 _NOT_SHOWN = frozenset((_QUERY_RETRIEVE_LEVEL, 0x00080005))
+
+
+def _check(values: Mapping[tuple[int, ...], str | None]) -> None:
+    """Have the library look at the values as at those of `query`: of each item together."""
+    from pydicom.datadict import keyword_for_tag, tag_for_keyword
+
+    items: dict[tuple[int, ...], dict[str, Any]] = {}
+    for (*sequences, tag), value in values.items():
+        keyword = keyword_for_tag(tag)
+        # numbers are text on a command line, and repeating groups have no tag of their own
+        if value and tag_for_keyword(keyword) == tag and _vr(tag) in _CHECKED:
+            items.setdefault(tuple(sequences), {})[keyword] = value
+    for keys in items.values():
+        dimse.query("STUDY", return_keys=False, **keys)
 
 
 def _step_tags(identifier: Dataset) -> frozenset[int]:
@@ -171,7 +190,8 @@ def _set(identifier: Dataset, tags: Sequence[int], value: str | None) -> None:
     if vr in _UNMATCHABLE and value is not None:
         raise dimse.QueryError(f"{name} cannot be matched: its value is binary ({vr})")
     try:
-        identifier.add_new(tag, vr, _value(value, vr))
+        universal = value == "*" and vr in _CHECKED  # without wildcards: an empty value says it
+        identifier.add_new(tag, vr, _value(None if universal else value, vr))
     except (TypeError, ValueError, OverflowError) as error:
         raise dimse.QueryError(f"{name}={value}: no value of an attribute with VR {vr}") from error
 

@@ -7,6 +7,7 @@ each one with a `Policy`; both read the outcome as a `Negotiated`. No bytes, no 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import cast
 
 import attrs
 
@@ -49,6 +50,26 @@ class PresentationContext:
     )
     scp: bool = attrs.field(default=False, kw_only=True)
     scu: bool = attrs.field(default=True, kw_only=True)
+
+
+def checked_contexts(contexts: object) -> list[PresentationContext]:
+    """What was given for presentation contexts, as a list of them.
+
+    Raises:
+        LocalProtocolError: It is something else, such as UIDs.
+    """
+    given = [contexts] if isinstance(contexts, str | PresentationContext) else contexts
+    if not isinstance(given, Iterable):
+        raise LocalProtocolError(f"contexts are PresentationContexts, not {contexts!r}")
+    checked: list[PresentationContext] = []
+    for item in cast("Iterable[object]", given):
+        if not isinstance(item, PresentationContext):
+            advice = f": write PresentationContext({item!r})" if isinstance(item, str) else ""
+            raise LocalProtocolError(
+                f"contexts are PresentationContexts, and {item!r} is {type(item).__name__}{advice}"
+            )
+        checked.append(item)
+    return checked
 
 
 @attrs.frozen
@@ -119,9 +140,10 @@ def propose(
     """An A-ASSOCIATE-RQ for these contexts; role selection items are added to `user_information`.
 
     Raises:
-        LocalProtocolError: There are none, more than 128, or one without transfer syntax.
+        LocalProtocolError: There are none, more than 128, or one without transfer syntax; or what
+            is given are no presentation contexts.
     """
-    proposals = list(contexts)
+    proposals = checked_contexts(contexts)
     if not proposals:
         raise LocalProtocolError("an association needs at least one presentation context")
     if len(proposals) > MAX_CONTEXTS:

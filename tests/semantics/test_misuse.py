@@ -1,0 +1,203 @@
+"""What callers get wrong, and what they are told: before anything is sent, and in words."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trio.testing
+from pydicom import Dataset
+
+import dimse_trio as dimse
+from dimse_trio.contexts import context_for, storage_context
+from dimse_trio.protocol.messages import CFindRQ, CFindRSP
+from dimse_trio.protocol.negotiation import Negotiated
+from dimse_trio.protocol.pdus import UserInformation
+from dimse_trio.protocol.uids import (
+    STUDY_ROOT_FIND,
+    STUDY_ROOT_GET,
+    STUDY_ROOT_MOVE,
+    VERIFICATION,
+    uid_of,
+)
+from dimse_trio.testing.scripted import ScriptedPeer
+from interop.samples import Sample
+
+from .script import CT, FIND, scripted
+
+
+class Echo:
+    async def handle_echo(self, request: dimse.EchoRequest) -> dimse.Status:
+        return dimse.Status.SUCCESS
+
+
+async def releases(peer: ScriptedPeer) -> None:
+    await peer.respond_to_release()
+
+
+@pytest.mark.parametrize("what", [{"PatientID": "1"}, "STUDY", None])
+async def test_an_operation_takes_a_query_or_an_identifier(
+    autojump_clock: object, what: object
+) -> None:
+    kind = type(what).__name__
+    async with scripted(releases) as association:
+        with pytest.raises(TypeError, match=rf"find takes a query\(…\).*Dataset, not {kind}"):
+            association.find(what)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"get takes a query"):
+            association.get(what)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"move takes a query"):
+            association.move(what, destination="X")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="destination is an AE title, not int"):
+            association.move(Dataset(), destination=5)  # type: ignore[arg-type]
+
+
+# -- contexts and folders --------------------------------------------------------------------------
+
+
+def test_contexts_for_takes_a_single_instance(sample: Sample) -> None:
+    expected = dimse.contexts_for([sample.path])
+    assert dimse.contexts_for(str(sample.path)) == expected
+    assert dimse.contexts_for(sample.path) == expected
+    assert dimse.contexts_for(dimse.Instance.from_file(sample.path)) == expected
+
+
+def test_contexts_for_takes_a_single_data_set() -> None:
+    data_set = Dataset()
+    data_set.SOPClassUID, data_set.SOPInstanceUID = CT, "1.2.3"
+    assert dimse.contexts_for(data_set) == dimse.contexts_for([data_set])
+
+
+async def test_a_folder_is_no_instance(autojump_clock: object, tmp_path: Path) -> None:
+    advice = r"is a folder: .*scan_files.*RemoteAE\.store"
+    with pytest.raises(IsADirectoryError, match=advice):
+        dimse.contexts_for(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        dimse.contexts_for(tmp_path / "missing.dcm")
+    async with scripted(releases) as association:
+        with pytest.raises(IsADirectoryError, match=advice):
+            await association.store(tmp_path)
+        with pytest.raises(FileNotFoundError):
+            await association.store(tmp_path / "missing.dcm")
+
+
+@pytest.mark.parametrize(
+    ("contexts", "message"),
+    [
+        ([VERIFICATION], rf"is str: write PresentationContext\('{VERIFICATION}'\)"),
+        (VERIFICATION, rf"write PresentationContext\('{VERIFICATION}'\)"),
+        ([5], "5 is int"),
+        (5, "not 5"),
+    ],
+)
+async def test_contexts_are_presentation_contexts(contexts: object, message: str) -> None:
+    ours, _ = trio.testing.memory_stream_pair()
+    with pytest.raises(dimse.LocalProtocolError, match=message):
+        async with dimse.associate_over(ours, contexts=contexts):  # type: ignore[arg-type]
+            pass
+    with pytest.raises(dimse.LocalProtocolError, match=message):
+        async with dimse.open_server(Echo(), contexts=contexts):  # type: ignore[arg-type]
+            pass
+
+
+@pytest.mark.parametrize("peer", ["host:104", ("host",), ("host", "104"), None])
+async def test_peers_are_destinations(peer: object) -> None:
+    with pytest.raises(dimse.LocalProtocolError, match=r"'X': write Destination\(host, port\)"):
+        async with dimse.open_server(Echo(), peers={"X": peer}):  # type: ignore[dict-item]
+            pass
+
+
+NOTHING = Negotiated("CALLED", "CALLING", {}, (), 0, 1, 1, UserInformation())
+
+
+@pytest.mark.parametrize("sop_class", [VERIFICATION, STUDY_ROOT_FIND, STUDY_ROOT_MOVE])
+def test_a_service_that_was_not_proposed_is_told_how_to_be(sop_class: str) -> None:
+    with pytest.raises(dimse.ContextNotAccepted) as caught:
+        context_for(NOTHING, sop_class)
+    assert f"PresentationContext({sop_class!r})" in str(caught.value)
+    assert "default_contexts()" in str(caught.value)
+    assert "contexts_for(paths)" not in str(caught.value)
+
+
+def test_a_model_that_no_default_has_is_proposed_by_its_uid() -> None:
+    uid = uid_of("HangingProtocolInformationModelFind")
+    with pytest.raises(dimse.ContextNotAccepted) as caught:
+        context_for(NOTHING, uid)
+    assert f"PresentationContext({uid!r})" in str(caught.value)
+    assert "default_contexts" not in str(caught.value)
+
+
+def test_a_retrieve_and_a_storage_class_are_told_their_own_contexts() -> None:
+    with pytest.raises(dimse.ContextNotAccepted, match="retrieve_contexts"):
+        context_for(NOTHING, STUDY_ROOT_GET)
+    with pytest.raises(dimse.ContextNotAccepted, match=r"contexts_for\(paths\)"):
+        storage_context(NOTHING, CT, None)
+
+
+# -- forgotten await -------------------------------------------------------------------------------
+
+
+def operations(association: dimse.Association) -> list[tuple[Callable[[], object], str]]:
+    query = dimse.query("STUDY", StudyInstanceUID="1.2")
+    return [
+        (association.find_studies, "C-FIND"),
+        (lambda: association.get(query), "C-GET"),
+        (lambda: association.move(query, destination="X"), "C-MOVE"),
+        (dimse.RemoteAE("PACS", "127.0.0.1").find_studies, "C-FIND"),
+    ]
+
+
+async def test_an_operation_that_is_never_awaited_says_so(autojump_clock: object) -> None:
+    async with scripted(releases) as association:
+        for make, name in operations(association):
+            with pytest.warns(RuntimeWarning, match=f"{name} was never awaited: nothing was sent"):
+                drop(make)
+
+
+async def test_a_loop_without_await_is_told_to_have_one(autojump_clock: object) -> None:
+    async with scripted(releases) as association:
+        for make, name in operations(association):
+            with pytest.raises(TypeError, match=rf"{name} is asynchronous; write: .*await \w+\."):
+                list(make())  # type: ignore[call-overload]
+            gc_collect_harder()
+
+
+async def test_an_operation_that_was_used_or_could_not_be_made_is_silent(
+    autojump_clock: object,
+) -> None:
+    async def script(peer: ScriptedPeer) -> None:
+        request = await peer.expect_message(CFindRQ)
+        response = CFindRSP(message_id_being_responded_to=request.message_id, status=0)
+        await peer.send_message(FIND, response)
+        await peer.respond_to_release()
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        async with scripted(script) as association:
+            assert await association.find_studies() == []
+            with pytest.raises(dimse.ContextNotAccepted):
+                association.find(dimse.query("WORKLIST"))
+            with pytest.raises(dimse.LocalProtocolError, match="inside the operation's block"):
+                async for _ in association.find_studies():
+                    pass
+            with pytest.raises(TypeError):
+                association.find({})  # type: ignore[arg-type]
+        with pytest.raises(dimse.LocalProtocolError, match="inside the operation's block"):
+            async for _ in dimse.RemoteAE("PACS", "127.0.0.1").find_studies():
+                pass
+        with pytest.raises(dimse.ConnectionFailed):
+            await dimse.RemoteAE("PACS", "127.0.0.1", 1, retries=0).find_studies()
+        gc_collect_harder()
+    assert [str(warning.message) for warning in caught] == []
+
+
+def drop(make: Callable[[], object]) -> None:
+    make()
+    gc_collect_harder()
+
+
+def gc_collect_harder() -> None:
+    for _ in range(3):
+        gc.collect()
