@@ -191,6 +191,15 @@ def test_arguments_that_cannot_be(options: dict[str, object]) -> None:
         remote(104, **options)
 
 
+async def test_what_is_no_query_is_refused_before_anything_is_opened(tmp_path: Path) -> None:
+    peer = remote(1)
+    for call in (peer.find, lambda q: peer.move(q, destination="WS")):
+        with pytest.raises(TypeError, match=r"takes a query\(...\), not str"):
+            await call("STUDY")  # type: ignore[operator]
+    with pytest.raises(TypeError, match="retrieve takes a query"):
+        await peer.retrieve({}, tmp_path)  # type: ignore[arg-type]
+
+
 # -- storing -------------------------------------------------------------------------------------
 
 
@@ -442,13 +451,13 @@ async def test_a_query_by_other_keys_retrieves_each_entity_that_matches(
         assert (none.complete, none.files) == (True, {})
 
 
-@attrs.define
 class Leaky:
     """An archive that forgets an instance in its C-GETs, the first times."""
 
-    files: dict[str, Path]
-    forgets: int
-    gets: int = 0
+    def __init__(self, files: dict[str, Path], forgets: int) -> None:
+        self.files = files
+        self.forgets = forgets
+        self.gets = 0
 
     async def handle_find(self, request: dimse.FindRequest) -> AsyncGenerator[Dataset]:
         level = request.identifier.QueryRetrieveLevel
@@ -502,7 +511,6 @@ async def test_a_peer_that_cannot_be_asked_is_retrieved_from_all_the_same(
 async def test_a_retrieve_whose_association_breaks_is_done_again(
     tmp_path: Path, files: list[Path]
 ) -> None:
-    @attrs.define
     class Breaking(Leaky):
         async def handle_get(self, request: dimse.GetRequest) -> AsyncGenerator[Path]:
             self.gets += 1
@@ -552,3 +560,74 @@ async def test_our_listener_takes_nothing_from_strangers(
     assert refused == [dimse.Status.NOT_AUTHORIZED]
     assert (got.complete, len(got.files)) == (True, len(paths))
     assert len(list((tmp_path / "out").iterdir())) == len(paths)
+
+
+# -- cancellation --------------------------------------------------------------------------------
+
+
+class CancelAfter(trio.abc.Instrument):
+    """Cancels a scope when the current task is about to take its n-th step from here."""
+
+    def __init__(self, steps: int, scope: trio.CancelScope) -> None:
+        self._task = trio.lowlevel.current_task()
+        self._steps = steps
+        self._scope = scope
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task is self._task:
+            self._steps -= 1
+            if not self._steps:
+                self._scope.cancel()
+
+
+class Peer(Leaky):
+    """Has all that the calls below need."""
+
+    async def handle_echo(self, request: dimse.EchoRequest) -> dimse.Status:
+        return dimse.Status.SUCCESS
+
+    async def handle_store(self, request: dimse.StoreRequest) -> dimse.Status:
+        return dimse.Status.SUCCESS if await request.data_set() else dimse.Status.CANCEL
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("call", ["echo", "find", "store", "retrieve"])
+async def test_a_call_cancelled_at_any_step_leaves_no_association_and_no_part_of_a_file(
+    tmp_path: Path, files: list[Path], call: str, pooled: bool
+) -> None:
+    query = dimse.query("STUDY", StudyInstanceUID="1.2")
+    output = tmp_path / "out"
+
+    async def run(peer: dimse.RemoteAE) -> None:
+        match call:
+            case "echo":
+                await peer.echo()
+            case "find":
+                await peer.find_series(StudyInstanceUID="1.2")
+            case "store":
+                await peer.store(files[:4], jobs=2)
+            case _:
+                await peer.retrieve(query, output)
+
+    handler = Peer({f"1.2.3.{n}": path for n, path in enumerate(files[:4])}, 0)
+    async with dimse.open_server(handler) as server:
+        finished = False
+        steps = 0
+        while not finished:
+            steps += 1
+            peer = remote(server.port)
+            with trio.fail_after(30), trio.CancelScope() as scope:
+                instrument = CancelAfter(steps, scope)
+                trio.lowlevel.add_instrument(instrument)
+                try:
+                    if pooled:
+                        async with peer:
+                            await run(peer)
+                    else:
+                        await run(peer)
+                finally:
+                    trio.lowlevel.remove_instrument(instrument)
+                finished = True
+            await until(lambda: server.statistics().associations_open == 0)
+        assert steps > 3
+    assert not output.exists() or not list(output.glob(".*"))

@@ -377,6 +377,9 @@ class Exchange:
             await perform(performance)
         except AssociationError:
             pass  # there is nobody left to answer
+        except trio.Cancelled:  # the whole association is: the peer would wait for an answer
+            await self.abort()
+            raise
         finally:
             self.answered(performance)
 

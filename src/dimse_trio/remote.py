@@ -235,6 +235,7 @@ class RemoteAE:
             character_set: As for `Association.find`.
             check: Whether a failure status is raised.
         """
+        _check_query("find", what)
         ask = partial(Association.find, what=what, character_set=character_set, check=check)
         return RemoteFind(self._lease, find_contexts(what.model), ask)
 
@@ -261,6 +262,7 @@ class RemoteAE:
             StatusError: A failure status, unless `check=False`.
             AssociationError: As `open_association`, or it ends before the final response.
         """
+        _check_query("move", what)
         async with self._lease(move_contexts(what.model)) as lease:
             return await lease.association.move(what, destination=destination, check=check)
 
@@ -337,6 +339,7 @@ class RemoteAE:
             AssociationError: As `open_association`, or it breaks more often than `retries`.
             OSError: A file cannot be written, or `listen_port` is taken.
         """
+        _check_query("retrieve", what)
         fetching = Fetching(
             self._lease,
             listen=self._listen,

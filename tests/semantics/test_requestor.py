@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from math import inf
 
 import pytest
 import trio
 import trio.testing
+from pydicom import Dataset
 
 import dimse_trio as dimse
 from dimse_trio.protocol.messages import (
@@ -23,6 +25,7 @@ from dimse_trio.protocol.messages import (
     CStoreRSP,
 )
 from dimse_trio.protocol.pdus import Abort, AssociateRQ, PDataTF, ReleaseRP, ReleaseRQ
+from dimse_trio.testing import associated_pair
 from dimse_trio.testing.scripted import ScriptedPeer
 
 from .script import ECHO, FIND, GET, MOVE, STORE, TIMEOUTS, encoded, instance, scripted, study
@@ -579,3 +582,22 @@ async def test_a_nursery_of_the_users_own_gets_no_cancellation_beside_the_end(
     except* dimse.AssociationAborted:
         went_on = True
     assert went_on
+
+
+async def test_an_association_cancelled_with_its_c_get_does_not_wait_for_what_cannot_come(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    class Many:
+        async def handle_get(self, request: dimse.GetRequest) -> AsyncIterator[Dataset]:
+            for number in range(20):
+                yield instance(uid=f"1.2.3.{number}")
+
+    query = dimse.query("STUDY", StudyInstanceUID="1.2.3")
+    with trio.move_on_after(3):
+        async with (
+            associated_pair(Many(), timeouts=TIMEOUTS) as association,
+            association.get(query) as instances,
+        ):
+            async for _ in instances:
+                await trio.sleep_forever()
+    assert trio.current_time() < 3 + TIMEOUTS.linger + 1
