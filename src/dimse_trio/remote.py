@@ -407,3 +407,8 @@ class RemoteFind(Awaited):
             "iterate inside the operation's block: async with pacs.find(…) as matches:"
             " async for match in matches: …"
         )
+
+
+def _check_query(method: str, what: object) -> None:
+    if not isinstance(what, Query):
+        raise TypeError(f"{method} takes a query(...), not {type(what).__name__}")
