@@ -42,9 +42,10 @@ from .processes import (
     wait_for_port,
 )
 
-Kind = Literal["ours", "stock", "nodelay", "pynetdicom", "bare", "descriptor"]
+Kind = Literal["ours", "delayed", "stock", "nodelay", "pynetdicom", "bare", "descriptor"]
 NAMES: dict[Kind, str] = {
     "ours": "ours",
+    "delayed": "ours, delayed ack",
     "stock": "DCMTK stock",
     "nodelay": "DCMTK nodelay",
     "pynetdicom": "pynetdicom",
@@ -57,6 +58,8 @@ ENOUGH_CPU = 0.05
 """Seconds below which it is not shown, as Linux counts it in steps of 10 ms."""
 BARE: dict[Kind, tuple[str, ...]] = {"bare": (), "descriptor": ("--descriptors",)}
 """The limits, and their options: two sides of one program."""
+OURS: dict[Kind, tuple[str, ...]] = {"ours": (), "delayed": ("--delayed-ack",)}
+"""Ourselves, and our options: the latter without `quick_ack`, which shows what that is worth."""
 DCMTK_PROGRAMS = ("echoscu", "findscu", "getscu", "storescp", "storescu")
 
 
@@ -241,8 +244,12 @@ class Peers:
             case "nodelay":
                 return DcmtkScu(environment(TCP_NODELAY="1"), self._start_dcmtk)
             case _:
-                bare = BARE.get(kind)
-                command = python(f"{kind}_scu") if bare is None else python("bare", *bare)
+                if kind in BARE:
+                    command = python("bare", *BARE[kind])
+                elif kind in OURS:
+                    command = python("ours_scu", *OURS[kind])
+                else:
+                    command = python(f"{kind}_scu")
                 process = self.enter(running(command, name=f"{NAMES[kind]} SCU"))
                 process.line(START_TIMEOUT)
                 return DriverScu(process)
@@ -269,7 +276,8 @@ class Peers:
             command = python("bare", "--serve", *BARE[kind])
         else:
             where = [] if sink is None else ["--sink", str(sink)]
-            command = python(f"{kind}_scp", *where, *options)
+            program = "ours_scp" if kind in OURS else f"{kind}_scp"
+            command = python(program, *where, *OURS.get(kind, ()), *options)
         process = self.enter(running(command, name=name))
         return Scp(kind, process.line(START_TIMEOUT)["port"], process, sink)
 

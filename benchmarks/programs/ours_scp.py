@@ -56,7 +56,7 @@ class Saving(Discarding):
 async def serve(arguments: argparse.Namespace) -> None:
     files = sorted(arguments.files.iterdir()) if arguments.files else []
     handler = Saving(files, folder=arguments.sink) if arguments.sink else Discarding(files)
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"quick_ack": not arguments.delayed_ack}
     if arguments.window:
         options["async_operations"] = (arguments.window, arguments.window)
     async with dimse.open_server(
@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument("--sink", type=Path)
     parser.add_argument("--files", type=Path)
     parser.add_argument("--window", type=int)
+    parser.add_argument("--delayed-ack", action="store_true", help="quick_ack=False")
     trio.run(serve, parser.parse_args())
 
 

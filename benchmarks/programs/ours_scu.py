@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -16,11 +17,12 @@ from benchmarks.data import STUDY
 from benchmarks.processes import HOST, Memory, answer_commands, memory
 
 Answer = dict[str, Any]
+QUICK_ACK = "--delayed-ack" not in sys.argv
 VERIFICATION = [dimse.PresentationContext(dimse.uid_of("Verification"))]
 
 
 async def echo(port: int, count: int) -> Answer:
-    async with dimse.open_association(HOST, port) as association:
+    async with dimse.open_association(HOST, port, quick_ack=QUICK_ACK) as association:
         start = perf_counter()
         for _ in range(count):
             await association.echo()
@@ -28,7 +30,7 @@ async def echo(port: int, count: int) -> Answer:
 
 
 async def store(port: int, files: list[str]) -> Answer:
-    async with dimse.open_association(HOST, port) as association:
+    async with dimse.open_association(HOST, port, quick_ack=QUICK_ACK) as association:
         start = perf_counter()
         for file in files:
             await association.store(file)

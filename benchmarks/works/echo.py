@@ -18,6 +18,8 @@ PAIRS: tuple[tuple[Kind, Kind, int, int], ...] = (
     ("nodelay", "nodelay", 5000, 2000),
     ("stock", "ours", 5000, 1000),
     ("nodelay", "ours", 5000, 1000),
+    ("delayed", "stock", 40, 15),
+    ("stock", "delayed", 40, 15),
     ("pynetdicom", "pynetdicom", 300, 60),
     ("bare", "bare", 5000, 1000),
     ("descriptor", "descriptor", 5000, 1000),

@@ -20,6 +20,8 @@ PAIRS: tuple[tuple[Kind, Kind], ...] = (
     ("ours", "nodelay"),
     ("stock", "ours"),
     ("nodelay", "ours"),
+    ("delayed", "stock"),
+    ("stock", "delayed"),
     ("stock", "stock"),
     ("nodelay", "nodelay"),
     ("pynetdicom", "pynetdicom"),
@@ -29,6 +31,7 @@ COPY, LIMIT = "cp", "cp + bare trio stream"
 OURS, BARE = pair_name("ours", "ours"), pair_name("bare", "bare")
 STOCK, NODELAY = pair_name("stock", "stock"), pair_name("nodelay", "nodelay")
 PYNETDICOM = pair_name("pynetdicom", "pynetdicom")
+SLOW = (STOCK, PYNETDICOM, pair_name("delayed", "stock"), pair_name("stock", "delayed"))
 HOW = (
     "one instance; DCMTK: one storescu of N files less one of one file, over N - 1"
     " (N = 1: less a small one, nodelay)"
@@ -40,11 +43,11 @@ def counts_of(bench: Bench, which: str) -> tuple[tuple[int, int], int, dict[str,
     match which:
         case "small":
             slow = bench.pick(40, 8)
-            few = {STOCK: slow, PYNETDICOM: slow}
+            few = dict.fromkeys(SLOW, slow)
             return SMALL, bench.pick(1000, 400), few
         case "medium":
             slow = bench.pick(40, 8)
-            few = {STOCK: slow, PYNETDICOM: slow}
+            few = dict.fromkeys(SLOW, slow)
             return MEDIUM, bench.pick(400, 100), few
         case _:
             return (LARGE_QUICK if bench.quick else LARGE), 1, {}
