@@ -131,7 +131,7 @@ def test_pixels_are_the_same_in_every_native_syntax(tmp_path: Path, syntax: str)
 def test_bytes_that_are_no_data_set_are_our_error() -> None:
     unknown_vr = b"\x08\x00\x18\x00ZZ\x04\x001.2\0"
     with pytest.raises(dimse.DataSetError):
-        datasets.decode(unknown_vr, "1.2.840.10008.1.2.1", values=True)
+        datasets.decode(unknown_vr, "1.2.840.10008.1.2.1", max_values=datasets.MAX_VALUES)
     with pytest.raises(dimse.DataSetError, match="deflated"):
         datasets.decode(b"\xff\xff\xff", "1.2.840.10008.1.2.1.99")
 

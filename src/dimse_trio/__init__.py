@@ -56,10 +56,24 @@ if TYPE_CHECKING:
     from .handlers import SupportsFind as SupportsFind
     from .handlers import SupportsGet as SupportsGet
     from .handlers import SupportsMove as SupportsMove
+    from .handlers import SupportsNAction as SupportsNAction
+    from .handlers import SupportsNCreate as SupportsNCreate
+    from .handlers import SupportsNDelete as SupportsNDelete
+    from .handlers import SupportsNEventReport as SupportsNEventReport
+    from .handlers import SupportsNGet as SupportsNGet
+    from .handlers import SupportsNSet as SupportsNSet
     from .handlers import SupportsStore as SupportsStore
     from .inventory import Inventory as Inventory
     from .inventory import Stock as Stock
     from .inventory import take_inventory as take_inventory
+    from .normalized import NormalizedResult as NormalizedResult
+    from .normalized_requests import NActionRequest as NActionRequest
+    from .normalized_requests import NCreateRequest as NCreateRequest
+    from .normalized_requests import NDeleteRequest as NDeleteRequest
+    from .normalized_requests import NEventReportRequest as NEventReportRequest
+    from .normalized_requests import NGetRequest as NGetRequest
+    from .normalized_requests import NSetRequest as NSetRequest
+    from .normalized_requests import Reply as Reply
     from .operations import FindOperation as FindOperation
     from .operations import GetOperation as GetOperation
     from .operations import MoveOperation as MoveOperation
@@ -74,6 +88,7 @@ if TYPE_CHECKING:
     from .protocol.status import Status as Status
     from .protocol.status import StatusCategory as StatusCategory
     from .protocol.uids import Service as Service
+    from .protocol.uids import new_uid as new_uid
     from .protocol.uids import uid_name as uid_name
     from .protocol.uids import uid_of as uid_of
     from .queries import Model as Model
@@ -112,15 +127,21 @@ else:
         "files": "UnreadableFile scan_files",
         "handlers": (
             "Handler SupportsAssociation SupportsDestinations SupportsEcho SupportsFind "
-            "SupportsGet SupportsMove SupportsStore"
+            "SupportsGet SupportsMove SupportsNAction SupportsNCreate SupportsNDelete "
+            "SupportsNEventReport SupportsNGet SupportsNSet SupportsStore"
         ),
         "inventory": "Inventory Stock take_inventory",
+        "normalized": "NormalizedResult",
+        "normalized_requests": (
+            "NActionRequest NCreateRequest NDeleteRequest NEventReportRequest NGetRequest "
+            "NSetRequest Reply"
+        ),
         "operations": "FindOperation GetOperation MoveOperation RetrieveResult",
         "part10": "Instance",
         "protocol.negotiation": "AcceptedContext Negotiated PresentationContext",
         "protocol.pdus": "RoleSelection UserIdentity UserIdentityType",
         "protocol.status": "Status StatusCategory",
-        "protocol.uids": "Service uid_name uid_of",
+        "protocol.uids": "Service new_uid uid_name uid_of",
         "queries": "Model Query query",
         "remote": "RemoteAE RemoteFind",
         "requests": (

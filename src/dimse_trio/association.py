@@ -17,6 +17,7 @@ from .contexts import context_for, folder_error, storage_context
 from .errors import AssociationError, LocalProtocolError, leaves
 from .exchange import Exchange
 from .link import Link
+from .normalized import NormalizedServices
 from .operations import FindOperation, GetOperation, MoveOperation
 from .part10 import Instance, path_of
 from .performance import Environment
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 
 @final
-class Association:
+class Association(NormalizedServices):
     """An association with a peer. Made by `open_association`, `associate_over` and the server.
 
     It is a nursery: `start_soon`, `start` and `cancel_scope` behave as on `trio.Nursery`; leaving
@@ -127,14 +128,14 @@ class Association:
             AssociationError: The association is over, or ends before the response.
         """
         context = context_for(self.negotiated, VERIFICATION)
-        response = await self._exchange.request(
+        invocation = await self._exchange.request(
             context,
             lambda message_id: CEchoRQ(
                 message_id=message_id, affected_sop_class_uid=context.abstract_syntax
             ),
             check=check,
         )
-        return cast("CEchoRSP", response)
+        return cast("CEchoRSP", invocation.final)
 
     async def store(
         self,
@@ -203,7 +204,7 @@ class Association:
         originator = move_originator or MoveOriginator(None, None)
         source = _source(item, opened, context)
         try:
-            response = await self._exchange.request(
+            invocation = await self._exchange.request(
                 context,
                 lambda message_id: CStoreRQ(
                     message_id=message_id,
@@ -218,7 +219,7 @@ class Association:
             )
         finally:
             source.close()
-        return cast("CStoreRSP", response)
+        return cast("CStoreRSP", invocation.final)
 
     def find(
         self,

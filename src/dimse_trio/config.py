@@ -68,5 +68,7 @@ class Limits:
     data_set: int = attrs.field(default=1 << 33, validator=_positive)
     """One instance in a C-STORE. 8 GiB: one element, the pixel data say, has at most 4."""
     identifier: int = attrs.field(default=4 << 20, validator=_positive)
-    """A data set that is not an instance: identifiers, and the attributes of DIMSE-N. 4 MiB, which
-    is a storage commitment request for 25,000 instances; it is decoded as a whole."""
+    """The identifier of a query, a retrieve or a match. 4 MiB; it is decoded as a whole."""
+    attributes: int = attrs.field(default=64 << 20, validator=_positive)
+    """The attributes, or event or action information, of a DIMSE-N message. 64 MiB, which is an
+    image to be printed; it is decoded as a whole."""

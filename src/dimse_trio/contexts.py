@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
+import attrs
+
 from . import datasets
 from .errors import ContextNotAccepted
 from .part10 import Instance, path_of
@@ -20,6 +22,7 @@ from .protocol.negotiation import (
     PresentationContext,
     checked_contexts,
 )
+from .protocol.normalized import carriers_of
 from .protocol.uids import (
     MODALITY_WORKLIST_FIND,
     NATIVE_TRANSFER_SYNTAXES,
@@ -55,6 +58,22 @@ QUERY_RETRIEVE = (
 COMMON_STORAGE = tuple(
     uid for uid, entry in SOP_CLASSES.items() if entry.service is Service.STORAGE and entry.common
 )
+
+
+@attrs.frozen
+class NormalizedOffer:
+    """The DIMSE-N classes that a handler is made for.
+
+    Attributes:
+        as_scp: Those whose requests it performs.
+        as_scu: Those whose events it takes.
+    """
+
+    as_scp: frozenset[str] = frozenset()
+    as_scu: frozenset[str] = frozenset()
+
+
+NO_OFFER = NormalizedOffer()
 
 
 def default_contexts() -> list[PresentationContext]:
@@ -202,13 +221,17 @@ def acceptance_policy(
     contexts: Iterable[PresentationContext] | None,
     *,
     unknown_storage: bool,
+    normalized: NormalizedOffer = NO_OFFER,
 ) -> Policy:
     """What a handler's services, or an explicit list, amount to in negotiation.
+
+    Of `normalized` classes whose events the handler takes, a requestor may become the SCP.
 
     Raises:
         LocalProtocolError: The list has others than presentation contexts.
     """
     role_scu = set(sop_classes(Service.STORAGE) if Service.GET in services else ())
+    role_scu |= normalized.as_scu
     supported: dict[str, tuple[str, ...]]
     if contexts is not None:
         contexts = checked_contexts(contexts)
@@ -216,8 +239,9 @@ def acceptance_policy(
         role_scu.update(c.abstract_syntax for c in contexts if c.scp)
         return Policy(supported, role_scu=role_scu)
     supported = {}
-    for service in services - {Service.STORAGE}:
+    for service in services - {Service.STORAGE, Service.NORMALIZED}:
         supported |= dict.fromkeys(sop_classes(service), NATIVE_TRANSFER_SYNTAXES)
+    supported |= dict.fromkeys(normalized.as_scp | normalized.as_scu, NATIVE_TRANSFER_SYNTAXES)
     if {Service.STORAGE, Service.GET} & services:
         supported |= dict.fromkeys(sop_classes(Service.STORAGE), tuple(TRANSFER_SYNTAXES))
     return Policy(
@@ -238,6 +262,28 @@ def context_for(negotiated: Negotiated, *abstract_syntaxes: str) -> AcceptedCont
             if context.scu:
                 return context
     raise _not_accepted(negotiated, abstract_syntaxes)
+
+
+def normalized_context(
+    negotiated: Negotiated, sop_class_uid: str, via: str | None = None, *, as_scp: bool = False
+) -> AcceptedContext:
+    """The context for a DIMSE-N message of a SOP class.
+
+    Args:
+        negotiated: What was accepted.
+        sop_class_uid: The class.
+        via: The context's abstract syntax, where it is not one that the class is known to use.
+        as_scp: Whether this side acts as the class's SCP, as it does for N-EVENT-REPORT.
+
+    Raises:
+        ContextNotAccepted: There is none.
+    """
+    carriers = (via,) if via is not None else carriers_of(sop_class_uid)
+    for carrier in carriers:
+        for context in negotiated.contexts_for(carrier):
+            if context.scp if as_scp else context.scu:
+                return context
+    raise _not_accepted(negotiated, carriers, as_scp=as_scp)
 
 
 def storage_context(
@@ -275,16 +321,21 @@ def _contexts_with(abstract_syntax: str) -> str:
 
 
 def _not_accepted(
-    negotiated: Negotiated, abstract_syntaxes: Sequence[str], transfer_syntax: str | None = None
+    negotiated: Negotiated,
+    abstract_syntaxes: Sequence[str],
+    transfer_syntax: str | None = None,
+    *,
+    as_scp: bool = False,
 ) -> ContextNotAccepted:
     """The error that says what was proposed for these classes, what came of it, and what to try."""
+    role = "SCP" if as_scp else "SCU"
     what = " or ".join(map(uid_name, abstract_syntaxes))
     if transfer_syntax is not None:
         what += f" in {uid_name(transfer_syntax)}"
     refused = [str(c) for c in negotiated.refused if c.abstract_syntax in abstract_syntaxes]
     accepted = [
         f"{uid_name(c.abstract_syntax)} in {uid_name(c.transfer_syntax)}: accepted"
-        + ("" if c.scu else ", but not with the SCU role")
+        + ("" if (c.scp if as_scp else c.scu) else f", but not with the {role} role")
         for c in negotiated.accepted.values()
         if c.abstract_syntax in abstract_syntaxes
     ]
@@ -294,6 +345,8 @@ def _not_accepted(
             f" {_contexts_with(abstract_syntaxes[0])}"
         )
     advice = "the peer does not offer this service to us"
+    if as_scp:
+        advice = f"propose PresentationContext({abstract_syntaxes[0]!r}, scp=True, scu=False)"
     offered = (c for c in negotiated.refused if c.abstract_syntax in abstract_syntaxes)
     if any(transfer_syntax in context.transfer_syntaxes for context in offered):
         advice = "the peer does not take this transfer syntax from us: convert the file"

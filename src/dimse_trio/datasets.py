@@ -7,11 +7,11 @@ sets on as bytes or files and leaves them as they are.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from io import BytesIO
 from typing import TYPE_CHECKING, cast
 
-from .errors import DimseError
+from .errors import DimseError, LocalProtocolError
 from .flat import encode_flat
 from .part10 import Instance, without_meta
 from .protocol.uids import (
@@ -25,6 +25,7 @@ from .protocol.uids import (
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+SPECIFIC_CHARACTER_SET = 0x00080005
 _GROUP_0008_LITTLE, _GROUP_0008_BIG = b"\x08\0", b"\0\x08"
 _WORD_LENGTHS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 
@@ -34,6 +35,11 @@ MAX_VALUES = 1 << 12
 some 50 microseconds and, if it has to warn, memory for ever."""
 MAX_IDENTIFIER = 1 << 24
 """Longest that a deflated identifier may become, in bytes."""
+MAX_ATTRIBUTES = 1 << 17
+"""Most elements of a DIMSE-N data set, those in its items counted: storage commitment of 65,000
+instances."""
+MAX_ATTRIBUTES_LENGTH = 1 << 26
+"""Longest that a deflated one may become, in bytes."""
 
 
 class DataSetError(DimseError, ValueError):
@@ -44,7 +50,7 @@ def decode(
     data: bytes,
     transfer_syntax_uid: str,
     *,
-    values: bool = False,
+    max_values: int | None = None,
     character_set: str | None = None,
     limit: int = 1 << 30,
 ) -> Dataset:
@@ -56,8 +62,9 @@ def decode(
     Args:
         data: The encoded data set.
         transfer_syntax_uid: How it is, or should be, encoded.
-        values: Whether every value is decoded at once; otherwise each when it is asked for, which
-            is faster, and raises pydicom's errors there if the value is none.
+        max_values: Decode every value at once, and refuse more elements than this; otherwise each
+            is decoded when it is asked for, which is faster, and raises pydicom's errors there if
+            the value is none.
         character_set: How text is read if the data set does not say so itself; by default as
             latin-1, which cannot fail.
         limit: The longest that a deflated data set may become, in bytes.
@@ -91,8 +98,8 @@ def decode(
             is_little_endian=little_endian,
             parent_encoding=convert_encodings(character_set) if character_set else default_encoding,
         )
-        if values:
-            _decode_values(data_set)
+        if max_values is not None:
+            _decode_values(data_set, max_values)
     except Exception as error:  # pydicom raises whatever its parser meets
         raise DataSetError(f"not a data set in {uid_name(transfer_syntax_uid)}: {error}") from error
     for tag in [tag for tag in data_set.keys() if tag.group in (0x0000, 0x0002)]:  # noqa: SIM118 - a Dataset iterates over elements
@@ -100,12 +107,30 @@ def decode(
     return data_set
 
 
-def _decode_values(data_set: Dataset) -> None:
-    too_many = DataSetError(f"more than {MAX_VALUES} elements")
-    if len(data_set) > MAX_VALUES:
+def decode_identifier(data: bytes, transfer_syntax_uid: str) -> Dataset:
+    """An identifier, every value decoded.
+
+    Raises:
+        DataSetError: It is none, or is larger than identifiers are.
+    """
+    return decode(data, transfer_syntax_uid, max_values=MAX_VALUES, limit=MAX_IDENTIFIER)
+
+
+def decode_attributes(data: bytes, transfer_syntax_uid: str) -> Dataset:
+    """The data set of a DIMSE-N message, every value decoded.
+
+    Raises:
+        DataSetError: It is none, or has more elements than the library takes.
+    """
+    return decode(data, transfer_syntax_uid, max_values=MAX_ATTRIBUTES, limit=MAX_ATTRIBUTES_LENGTH)
+
+
+def _decode_values(data_set: Dataset, limit: int) -> None:
+    too_many = DataSetError(f"more than {limit} elements")
+    if len(data_set) > limit:
         raise too_many
     for number, _ in enumerate(data_set.iterall()):
-        if number >= MAX_VALUES:
+        if number >= limit:
             raise too_many
 
 
@@ -199,13 +224,47 @@ def sop_uids(data_set: Dataset) -> tuple[str, str]:
 def failed_uids(data: bytes, transfer_syntax_uid: str) -> tuple[str, ...]:
     """The Failed SOP Instance UID List in a final C-GET or C-MOVE response, as far as it is one."""
     try:
-        value = decode(data, transfer_syntax_uid, values=True).get("FailedSOPInstanceUIDList")
+        value = decode(data, transfer_syntax_uid, max_values=MAX_VALUES).get(
+            "FailedSOPInstanceUIDList"
+        )
     except DataSetError:
         return ()
     if value is None or isinstance(value, str):
         return (value,) if value else ()
     values = cast("Iterable[object]", value) if isinstance(value, Iterable) else (value,)
     return tuple(map(str, values))
+
+
+def attribute_tags(attributes: Iterable[str | int]) -> tuple[int, ...]:
+    """Tags of attributes that are given as keywords or tags.
+
+    Raises:
+        LocalProtocolError: A keyword is in no dictionary.
+    """
+    from pydicom.tag import Tag
+
+    tags: list[int] = []
+    for attribute in (attributes,) if isinstance(attributes, str) else attributes:
+        try:
+            tags.append(int(Tag(attribute)))
+        except (ValueError, TypeError, OverflowError):
+            raise LocalProtocolError(
+                f"{attribute!r} is no attribute: give keywords, such as 'PatientName', or tags"
+            ) from None
+    return tuple(tags)
+
+
+def select(data_set: Dataset, tags: Collection[int]) -> Dataset:
+    """The attributes of a data set with those tags, and its character set; all without tags."""
+    from pydicom import Dataset
+
+    if not tags:
+        return data_set
+    chosen = Dataset()
+    for tag in sorted({*tags, SPECIFIC_CHARACTER_SET}):
+        if tag in data_set:
+            chosen[tag] = data_set[tag]
+    return chosen
 
 
 def original_transfer_syntax(data_set: Dataset) -> str | None:

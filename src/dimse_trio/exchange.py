@@ -89,8 +89,8 @@ class Exchange:
         source: DataSource | None = None,
         *,
         check: bool,
-    ) -> Response:
-        """One request with one response."""
+    ) -> Invocation:
+        """One request with one response, which the invocation then has."""
         invocation = await self.invoke(context, make, source)
         if not invocation.done.is_set():  # what is known already is not lost to cancellation
             try:
@@ -102,7 +102,7 @@ class Exchange:
         assert invocation.final is not None
         if check and invocation.final.status.is_failure:
             raise StatusError.of(invocation.final)
-        return invocation.final
+        return invocation
 
     async def invoke(
         self,
@@ -300,19 +300,21 @@ class Exchange:
                     data.end()
                 self._perform(context, message, data)
             case Request() if event.has_data_set:
-                self._gather(lambda data: self._perform(context, message, data))
+                self._gather(message, lambda data: self._perform(context, message, data))
             case Request():
                 self._perform(context, message, b"")
             case Response() if event.has_data_set:
-                self._gather(lambda data: self._on_response(message, data))
+                self._gather(message, lambda data: self._on_response(message, data))
             case Response():
                 self._on_response(message, None)
             case _:
                 pass
 
-    def _gather(self, then: Callable[[bytes], None]) -> None:
+    def _gather(self, message: Message, then: Callable[[bytes], None]) -> None:
         """Collect the data set that follows, up to the limit, and go on with it."""
-        self._sink = gathering(self._limits.identifier, then)
+        limits = self._limits
+        limit = limits.attributes if message.normalized else limits.identifier
+        self._sink = gathering(limit, then)
 
     async def _on_fragment(self, data: bytes | memoryview, is_last: bool) -> None:
         if self._sink is not None:
@@ -437,6 +439,7 @@ class Exchange:
                     self._releasing = True
                     await self.link.release()
                     await self.over.wait()
+                    await self._await_performances()  # of events that came in the meantime
         except AssociationError:
             pass  # it ended by itself
         finally:

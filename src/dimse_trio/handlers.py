@@ -9,12 +9,33 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .contexts import NormalizedOffer
 from .errors import HandlerError, StatusError
+from .normalized_requests import (
+    NActionRequest,
+    NCreateRequest,
+    NDeleteRequest,
+    NEventReportRequest,
+    NGetRequest,
+    NSetRequest,
+    Reply,
+)
 from .part10 import Instance
+from .protocol.messages import (
+    CFindRQ,
+    NActionRQ,
+    NCreateRQ,
+    NDeleteRQ,
+    NEventReportRQ,
+    NGetRQ,
+    NSetRQ,
+    Request,
+)
+from .protocol.normalized import NORMALIZED_CLASSES
 from .protocol.status import Status
 from .protocol.uids import Service
 from .requests import (
@@ -84,6 +105,60 @@ class SupportsDestinations(Protocol):
         ...
 
 
+class SupportsNEventReport(Protocol):
+    """Events of an SCP, such as the report of storage commitment (PS3.7 §10.1.1).
+
+    They come to the side that is the SCU of the class: usually the requestor of an association,
+    to the `handler` of `open_association`, and at any time; or on a new association, to a listener.
+    """
+
+    async def handle_n_event_report(
+        self, request: NEventReportRequest, /
+    ) -> Status | Dataset | Reply:
+        """Take an event."""
+        ...
+
+
+class SupportsNGet(Protocol):
+    """Values of attributes (PS3.7 §10.1.2)."""
+
+    async def handle_n_get(self, request: NGetRequest, /) -> Status | Dataset | Reply:
+        """Return the instance's attributes; what was not asked for is left out of them."""
+        ...
+
+
+class SupportsNSet(Protocol):
+    """Changes of attributes (PS3.7 §10.1.3)."""
+
+    async def handle_n_set(self, request: NSetRequest, /) -> Status | Dataset | Reply:
+        """Change an instance."""
+        ...
+
+
+class SupportsNAction(Protocol):
+    """Actions (PS3.7 §10.1.4)."""
+
+    async def handle_n_action(self, request: NActionRequest, /) -> Status | Dataset | Reply:
+        """Do what is asked for, or see to it that it will be done."""
+        ...
+
+
+class SupportsNCreate(Protocol):
+    """New instances (PS3.7 §10.1.5)."""
+
+    async def handle_n_create(self, request: NCreateRequest, /) -> Status | Dataset | Reply:
+        """Make an instance; the response names `request.sop_instance_uid` if the reply does not."""
+        ...
+
+
+class SupportsNDelete(Protocol):
+    """The end of instances (PS3.7 §10.1.6)."""
+
+    async def handle_n_delete(self, request: NDeleteRequest, /) -> Status | Dataset | Reply:
+        """Delete an instance."""
+        ...
+
+
 class SupportsAssociation(Protocol):
     """Admission, and what lives as long as an association."""
 
@@ -117,6 +192,32 @@ class Handler:
         """See `SupportsMove`."""
         raise StatusError(Status.SOP_CLASS_NOT_SUPPORTED)
 
+    async def handle_n_event_report(
+        self, request: NEventReportRequest, /
+    ) -> Status | Dataset | Reply:
+        """See `SupportsNEventReport`."""
+        raise StatusError(Status.UNRECOGNIZED_OPERATION)
+
+    async def handle_n_get(self, request: NGetRequest, /) -> Status | Dataset | Reply:
+        """See `SupportsNGet`."""
+        raise StatusError(Status.UNRECOGNIZED_OPERATION)
+
+    async def handle_n_set(self, request: NSetRequest, /) -> Status | Dataset | Reply:
+        """See `SupportsNSet`."""
+        raise StatusError(Status.UNRECOGNIZED_OPERATION)
+
+    async def handle_n_action(self, request: NActionRequest, /) -> Status | Dataset | Reply:
+        """See `SupportsNAction`."""
+        raise StatusError(Status.UNRECOGNIZED_OPERATION)
+
+    async def handle_n_create(self, request: NCreateRequest, /) -> Status | Dataset | Reply:
+        """See `SupportsNCreate`."""
+        raise StatusError(Status.UNRECOGNIZED_OPERATION)
+
+    async def handle_n_delete(self, request: NDeleteRequest, /) -> Status | Dataset | Reply:
+        """See `SupportsNDelete`."""
+        raise StatusError(Status.UNRECOGNIZED_OPERATION)
+
     async def resolve_destination(self, ae_title: str, /) -> Destination | None:
         """See `SupportsDestinations`."""
         raise NotImplementedError
@@ -135,10 +236,20 @@ METHODS: dict[Service, str] = {
     Service.GET: "handle_get",
     Service.MOVE: "handle_move",
 }
-_KNOWN = (*METHODS.values(), "handle_association")
+NORMALIZED_METHODS: dict[type[Request], str] = {
+    NEventReportRQ: "handle_n_event_report",
+    NGetRQ: "handle_n_get",
+    NSetRQ: "handle_n_set",
+    NActionRQ: "handle_n_action",
+    NCreateRQ: "handle_n_create",
+    NDeleteRQ: "handle_n_delete",
+}
+_KNOWN = (*METHODS.values(), *NORMALIZED_METHODS.values(), "handle_association")
 _NAMES = frozenset((*_KNOWN, "resolve_destination"))
 _STREAMS = frozenset(("handle_find", "handle_get", "handle_move"))
-_COROUTINES = frozenset(("handle_echo", "handle_store", "resolve_destination"))
+_COROUTINES = frozenset(
+    ("handle_echo", "handle_store", "resolve_destination", *NORMALIZED_METHODS.values())
+)
 
 
 def method_of(handler: object, name: str) -> Callable[..., Any] | None:
@@ -163,12 +274,31 @@ def services_of(handler: object) -> frozenset[Service]:
             _check_signature(handler, name, method)
     _check_names(handler)
     services = frozenset(s for s, name in METHODS.items() if method_of(handler, name) is not None)
+    if any(method_of(handler, name) is not None for name in NORMALIZED_METHODS.values()):
+        services |= {Service.NORMALIZED}
     if not services and method_of(handler, "handle_association") is None:
         raise HandlerError(
             f"{type(handler).__name__} has no handle_* method, so there is nothing to offer; there"
             f" are {', '.join(_KNOWN)}"
         )
     return services
+
+
+def normalized_offer(handler: object) -> NormalizedOffer:
+    """The DIMSE-N classes that a handler's methods are enough for.
+
+    It is offered as SCP of a class if it has a method for each of the requests that the SCP
+    performs, as SCU if the class has events and it has `handle_n_event_report`. An attribute
+    `normalized_sop_classes` of the handler, UIDs, narrows that to these classes.
+    """
+    requests = {**NORMALIZED_METHODS, CFindRQ: METHODS[Service.FIND]}
+    performed = {kind for kind, name in requests.items() if method_of(handler, name) is not None}
+    declared: Collection[str] | None = getattr(handler, "normalized_sop_classes", None)
+    rows = [row for row in NORMALIZED_CLASSES.values() if declared is None or row.uid in declared]
+    return NormalizedOffer(
+        frozenset(row.uid for row in rows if row.performed and row.performed <= performed),
+        frozenset(row.uid for row in rows if row.reports and NEventReportRQ in performed),
+    )
 
 
 def _check_names(handler: object) -> None:

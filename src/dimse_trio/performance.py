@@ -17,7 +17,7 @@ import attrs
 import trio
 
 from .datasets import DataSetError
-from .errors import AssociationError, DataSetTooLarge, StatusError, leaves
+from .errors import AssociationClosed, AssociationError, DataSetTooLarge, StatusError, leaves
 from .handlers import method_of
 from .incoming import IncomingDataSet
 from .protocol.messages import (
@@ -26,6 +26,7 @@ from .protocol.messages import (
     CGetRQ,
     CMoveRQ,
     CStoreRQ,
+    NEventReportRQ,
     Request,
     Response,
 )
@@ -112,6 +113,7 @@ class Performance:
         self._scope: trio.CancelScope | None = None
         self._cancelled = False
         self._abandoned = False
+        self._responded: trio.Event | None = None
 
     # -- cancellation ----------------------------------------------------------------------------
 
@@ -127,8 +129,13 @@ class Performance:
                 self._scope.cancel()
 
     def abandon(self, error: BaseException) -> None:
-        """The association is over: cancel the handler, there is nobody to answer."""
+        """The association is over: cancel the handler, there is nobody to answer.
+
+        An event that came while the association was being released is still seen to its end.
+        """
         self._abandoned = True
+        if isinstance(self.request, NEventReportRQ) and isinstance(error, AssociationClosed):
+            return
         if isinstance(self._data, IncomingDataSet):
             self._data.inbox.fail(error)
         if self._scope is not None:
@@ -149,6 +156,13 @@ class Performance:
             finally:
                 self._scope = None
         raise OperationCancelled
+
+    @property
+    def responded(self) -> trio.Event:
+        """Set when the final response has been sent, or cannot be."""
+        if self._responded is None:
+            self._responded = trio.Event()
+        return self._responded
 
     # -- responses -------------------------------------------------------------------------------
 
@@ -186,15 +200,18 @@ class Performance:
         """Perform the request: its function, or the status for whatever went wrong."""
         try:
             status, comment, fields = await self._outcome(perform)
+            if self._abandoned:
+                return
+            if isinstance(self._data, IncomingDataSet):
+                self._data.inbox.discard()
+                await self._data.wait_complete()
+            data = fields.pop("data", None)
+            await self.respond(status, comment=comment, data=data, **fields)
         finally:
             if isinstance(self._data, IncomingDataSet):
                 self._data.inbox.discard()
-        if self._abandoned:
-            return
-        if isinstance(self._data, IncomingDataSet):
-            await self._data.wait_complete()
-        data = fields.pop("data", None)
-        await self.respond(status, comment=comment, data=data, **fields)
+            if self._responded is not None:
+                self._responded.set()
 
     async def _outcome(self, perform: Performer | None) -> tuple[int, str | None, dict[str, Any]]:
         try:
@@ -229,6 +246,8 @@ class Performance:
                     return Status.OUT_OF_RESOURCES, str(leaf)
                 case DataSetError() if isinstance(self.request, CStoreRQ):
                     return Status.CANNOT_UNDERSTAND, "data set cannot be read"
+                case DataSetError() if self.request.normalized:
+                    return Status.PROCESSING_FAILURE, "data set cannot be read"
                 case DataSetError():
                     return Status.DATA_SET_MISMATCH, "identifier cannot be read"
                 case AssociationError() if self._abandoned or not self.association.is_open:
@@ -245,7 +264,10 @@ class Performance:
         handler = self.environment.handler
         method = None if handler is None else method_of(handler, name)
         if method is None:
-            raise StatusError(Status.SOP_CLASS_NOT_SUPPORTED)
+            normalized = self.request.normalized
+            raise StatusError(
+                Status.UNRECOGNIZED_OPERATION if normalized else Status.SOP_CLASS_NOT_SUPPORTED
+            )
         return method
 
     @property

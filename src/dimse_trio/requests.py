@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -200,13 +200,45 @@ def _finish(file: IO[bytes] | None, part: Path, block: list[bytes], target: Path
     part.replace(target)
 
 
+async def decode_aside(
+    decode: Callable[[], Dataset], data: bytes, transfer_syntax_uid: str
+) -> Dataset:
+    """Call `decode`, which decodes `data`, where it holds nobody up: a long one in a thread."""
+    if len(data) <= SHORT and transfer_syntax_uid != DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
+        return decode()
+    return await trio.to_thread.run_sync(decode, abandon_on_cancel=True, limiter=_DECODING)
+
+
 @attrs.frozen
-class _IdentifierRequest:
+class RequestWithDataSet:
+    """A request whose data set is gathered before its handler runs."""
+
     association: Association = attrs.field(repr=False)
     context: AcceptedContext
     _data: bytes = attrs.field(repr=False)
     _decoded: list[Dataset] = attrs.field(init=False, factory=list["Dataset"], repr=False)
 
+    @staticmethod
+    def _decode(data: bytes, transfer_syntax_uid: str) -> Dataset:
+        return datasets.decode_identifier(data, transfer_syntax_uid)
+
+    @property
+    def _data_set(self) -> Dataset:
+        if not self._decoded:
+            self._decoded.append(self._decode(self._data, self.context.transfer_syntax))
+        return self._decoded[0]
+
+    async def prepare(self) -> None:
+        """Decode the data set before a handler asks for it: a long one in a worker thread.
+
+        Raises:
+            DataSetError: The peer's bytes are no data set.
+        """
+        await decode_aside(lambda: self._data_set, self._data, self.context.transfer_syntax)
+
+
+@attrs.frozen
+class _IdentifierRequest(RequestWithDataSet):
     @property
     def sop_class_uid(self) -> str:
         """The information model: the presentation context's abstract syntax."""
@@ -214,35 +246,8 @@ class _IdentifierRequest:
 
     @property
     def identifier(self) -> Dataset:
-        """The identifier, decoded when first asked for.
-
-        Raises:
-            DataSetError: The peer's bytes are no data set; the library answers 0xA900.
-        """
-        if not self._decoded:
-            self._decoded.append(
-                datasets.decode(
-                    self._data,
-                    self.context.transfer_syntax,
-                    values=True,
-                    limit=datasets.MAX_IDENTIFIER,
-                )
-            )
-        return self._decoded[0]
-
-    async def prepare(self) -> None:
-        """Decode the identifier before a handler asks for it: a long one in a worker thread.
-
-        Raises:
-            DataSetError: As `identifier`.
-        """
-        syntax = self.context.transfer_syntax
-        if len(self._data) <= SHORT and syntax != DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
-            _ = self.identifier
-        else:
-            await trio.to_thread.run_sync(
-                lambda: self.identifier, abandon_on_cancel=True, limiter=_DECODING
-            )
+        """The identifier. Bytes that are none have been answered 0xA900 before the handler runs."""
+        return self._data_set
 
     @property
     def level(self) -> str:

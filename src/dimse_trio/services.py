@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import datasets
 from .errors import HandlerError, StatusError
+from .normalized_services import NORMALIZED_PERFORMERS
 from .performance import Performance, Performer, is_final
 from .protocol.messages import CEchoRQ, CFindRQ, CGetRQ, CMoveRQ, CStoreRQ, Request
 from .protocol.status import Status
@@ -90,6 +91,7 @@ _PERFORMERS: dict[type[Request], Performer] = {
     CFindRQ: _perform_find,
     CGetRQ: perform_get,
     CMoveRQ: perform_move,
+    **NORMALIZED_PERFORMERS,
 }
 
 

@@ -12,7 +12,7 @@ from .client import DEFAULT_MAX_PDU_LENGTH, Destination, check_ae_title, own_use
 from .config import Limits, Timeouts
 from .contexts import acceptance_policy
 from .errors import LocalProtocolError
-from .handlers import services_of
+from .handlers import normalized_offer, services_of
 from .protocol.negotiation import Policy, PresentationContext
 
 PeerMap = Mapping[str, Destination | tuple[str, int]]
@@ -115,6 +115,7 @@ def _policy(settings: ServerSettings) -> Policy:
         services_of(settings.handler),
         settings.contexts,
         unknown_storage=settings.accept_unknown_storage,
+        normalized=normalized_offer(settings.handler),
     )
     invoked, performed = settings.async_operations
     return attrs.evolve(policy, max_invoked=invoked, max_performed=performed)

@@ -234,7 +234,11 @@ def test_an_identifier_of_nothing_but_elements_is_none() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(dimse.DataSetError, match="more than"):
-            datasets.decode(endless_identifier(20_000), IMPLICIT_VR_LITTLE_ENDIAN, values=True)
+            datasets.decode(
+                endless_identifier(20_000),
+                IMPLICIT_VR_LITTLE_ENDIAN,
+                max_values=datasets.MAX_VALUES,
+            )
 
 
 async def test_a_long_identifier_does_not_hold_up_the_others() -> None:

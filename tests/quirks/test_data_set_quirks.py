@@ -45,12 +45,20 @@ async def stored(handler: object, data: bytes, syntax: str = EXPLICIT_VR_LITTLE_
 @pytest.mark.parametrize("sent", NATIVE)
 @pytest.mark.parametrize("negotiated", NATIVE)
 def test_quirk_66_a_data_set_in_another_native_syntax_is_read(sent: str, negotiated: str) -> None:
-    assert datasets.decode(datasets.encode(instance(), sent), negotiated, values=True) == instance()
+    assert (
+        datasets.decode(
+            datasets.encode(instance(), sent), negotiated, max_values=datasets.MAX_VALUES
+        )
+        == instance()
+    )
 
 
 def test_quirk_66_a_data_set_that_is_not_deflated_is_read() -> None:
     data = encoded(instance())
-    assert datasets.decode(data, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, values=True) == instance()
+    assert (
+        datasets.decode(data, DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, max_values=datasets.MAX_VALUES)
+        == instance()
+    )
 
 
 @pytest.mark.parametrize("trailing", [b"", b"\0", b"\0\0\0"])

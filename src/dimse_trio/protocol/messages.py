@@ -48,6 +48,8 @@ class Message:
 
     command_field: ClassVar[int]
     name: ClassVar[str]
+    normalized: ClassVar[bool] = False
+    """Whether it is of a DIMSE-N service (PS3.7 §7.5)."""
 
     unknown: tuple[tuple[int, bytes], ...] = ()
 
@@ -265,6 +267,7 @@ CCancelRQ.name = "C-CANCEL-RQ"
 for _field, _name, _request, _response in _SERVICES:
     _request.command_field, _request.name, _request.response = _field, f"{_name}-RQ", _response
     _response.command_field, _response.name = _field | RESPONSE_BIT, f"{_name}-RSP"
+    _request.normalized = _response.normalized = _name.startswith("N-")
     MESSAGES[_field] = _request
     MESSAGES[_field | RESPONSE_BIT] = _response
 

@@ -419,6 +419,13 @@ def uid_name(uid: str) -> str:
     return uid if entry is None else entry.keyword
 
 
+def new_uid() -> str:
+    """A UID that nobody else has, from a random UUID (PS3.5 §B.2)."""
+    import uuid
+
+    return f"2.25.{uuid.uuid4().int}"
+
+
 def sop_classes(service: Service) -> tuple[str, ...]:
     """The UIDs of every SOP class of one service."""
     return tuple(uid for uid, entry in SOP_CLASSES.items() if entry.service is service)
