@@ -26,7 +26,7 @@ from .incoming import Bell, Inbox, IncomingDataSet, gathering
 from .invocations import Invocation, Invocations
 from .link import Link, Silence
 from .operations import GetOperation
-from .performance import Environment, Performance
+from .performance import Environment, EventTaker, Performance
 from .protocol.errors import RemoteProtocolError
 from .protocol.events import (
     Aborted,
@@ -65,6 +65,8 @@ class Exchange:
         """Whether an operation has raised `end`."""
         self.on_end: Callable[[bool], None] = lambda _: None
         """Called when it ends, every operation told; says whether the user could not expect it."""
+        self.event_takers: list[EventTaker] = []
+        """Who awaits an N-EVENT-REPORT of an operation, asked before the handler is."""
         self._association = association
         self._environment = environment
         self._limits = link.limits

@@ -45,7 +45,6 @@ _REQUESTS: dict[type[Request], Callable[..., NormalizedRequest]] = {
 async def perform_normalized(performance: Performance) -> Final:
     """Perform a request of DIMSE-N: check it, ask the handler, make a response of its reply."""
     message = performance.request
-    method = performance.method(NORMALIZED_METHODS[type(message)])
     request = _REQUESTS[type(message)](
         performance.association,
         performance.context,
@@ -58,6 +57,11 @@ async def perform_normalized(performance: Performance) -> Final:
     if not performance.environment.accept_invalid_uids and not is_uid(instance):
         raise StatusError(Status.INVALID_SOP_INSTANCE, "SOP Instance UID is not a UID")
     await performance.step(request.prepare)
+    if isinstance(request, NEventReportRequest):
+        for take in performance.exchange.event_takers:
+            if (taken := take(request)) is not None:
+                return Final(taken, {"event_type_id": request.event_type_id})
+    method = performance.method(NORMALIZED_METHODS[type(message)])
     reply = _reply(method, await performance.step(method, request))
     status = Status(reply.status)
     fields: dict[str, Any] = {}

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .association import Association
     from .client import Destination
     from .exchange import Exchange
+    from .normalized_requests import NEventReportRequest
 
 logger = logging.getLogger("dimse_trio")
 
@@ -46,6 +47,10 @@ T = TypeVar("T")
 OpenSubAssociation = Callable[
     ["Destination", str, list[PresentationContext]], AbstractAsyncContextManager["Association"]
 ]
+
+
+EventTaker = Callable[["NEventReportRequest"], "Status | None"]
+"""Takes an event that something awaits, with the status for it; `None` if it is not the one."""
 
 
 @attrs.frozen

@@ -250,7 +250,8 @@ async def test_an_event_without_a_handler_is_an_unrecognized_operation(
     autojump_clock: trio.abc.Clock,
 ) -> None:
     async def script(peer: ScriptedPeer) -> None:
-        await peer.send_message(1, NEventReportRQ(message_id=9, event_type_id=1))
+        event = NEventReportRQ(message_id=9, affected_sop_instance_uid="1.2", event_type_id=1)
+        await peer.send_message(1, event)
         answer = await peer.expect_message(NEventReportRSP)
         assert answer.status == dimse.Status.UNRECOGNIZED_OPERATION
         answered.set()
