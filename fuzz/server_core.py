@@ -26,6 +26,7 @@ from contextlib import suppress
 import atheris
 
 with atheris.instrument_imports(include=["dimse_trio.protocol"]):
+    from dimse_trio.protocol.acceptance import Policy, answer
     from dimse_trio.protocol.decode import decode_pdu_untrusted
     from dimse_trio.protocol.dimse import DimseConnection
     from dimse_trio.protocol.encode import encode_pdu
@@ -38,7 +39,6 @@ with atheris.instrument_imports(include=["dimse_trio.protocol"]):
         ReleaseRequested,
     )
     from dimse_trio.protocol.messages import Request
-    from dimse_trio.protocol.negotiation import Policy, answer
     from dimse_trio.protocol.pdus import (
         AssociateRQ,
         AsynchronousOperations,

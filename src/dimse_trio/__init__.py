@@ -79,9 +79,15 @@ if TYPE_CHECKING:
     from .operations import MoveOperation as MoveOperation
     from .operations import RetrieveResult as RetrieveResult
     from .part10 import Instance as Instance
+    from .protocol.acceptance import TransferSyntaxPreference as TransferSyntaxPreference
+    from .protocol.extended import ElementCoercion as ElementCoercion
+    from .protocol.extended import QueryOptions as QueryOptions
+    from .protocol.extended import StorageLevel as StorageLevel
+    from .protocol.extended import StorageOptions as StorageOptions
     from .protocol.negotiation import AcceptedContext as AcceptedContext
     from .protocol.negotiation import Negotiated as Negotiated
     from .protocol.negotiation import PresentationContext as PresentationContext
+    from .protocol.pdus import Implementation as Implementation
     from .protocol.pdus import RoleSelection as RoleSelection
     from .protocol.pdus import UserIdentity as UserIdentity
     from .protocol.pdus import UserIdentityType as UserIdentityType
@@ -96,6 +102,7 @@ if TYPE_CHECKING:
     from .queries import query as query
     from .remote import RemoteAE as RemoteAE
     from .remote import RemoteFind as RemoteFind
+    from .requests import Admission as Admission
     from .requests import AssociationRequest as AssociationRequest
     from .requests import EchoRequest as EchoRequest
     from .requests import FindRequest as FindRequest
@@ -138,15 +145,17 @@ else:
         ),
         "operations": "FindOperation GetOperation MoveOperation RetrieveResult",
         "part10": "Instance",
+        "protocol.acceptance": "TransferSyntaxPreference",
+        "protocol.extended": "ElementCoercion QueryOptions StorageLevel StorageOptions",
         "protocol.negotiation": "AcceptedContext Negotiated PresentationContext",
-        "protocol.pdus": "RoleSelection UserIdentity UserIdentityType",
+        "protocol.pdus": "Implementation RoleSelection UserIdentity UserIdentityType",
         "protocol.status": "Status StatusCategory",
         "protocol.uids": "Service new_uid uid_name uid_of",
         "queries": "Model Query query",
         "remote": "RemoteAE RemoteFind",
         "requests": (
-            "AssociationRequest EchoRequest FindRequest GetRequest MoveOriginator MoveRequest "
-            "StoreRequest"
+            "Admission AssociationRequest EchoRequest FindRequest GetRequest MoveOriginator "
+            "MoveRequest StoreRequest"
         ),
         "sending": "StoreOutcome",
         "server": "Server open_server serve serve_stream",

@@ -27,12 +27,15 @@ from .errors import AssociationClosed, AssociationError, Reject, RejectReason, R
 from .handlers import method_of
 from .link import Link, closing
 from .performance import Environment, OpenSubAssociation
+from .protocol.acceptance import answer
 from .protocol.events import AssociateRequested
-from .protocol.negotiation import PresentationContext, answer
+from .protocol.negotiation import (
+    PresentationContext,
+)
 from .protocol.pdus import AssociateRJ, AssociateRQ
 from .protocol.state import State
 from .protocol.upper_layer import Role
-from .requests import AssociationRequest
+from .requests import Admission, AssociationRequest
 from .settings import ServerSettings
 
 logger = logging.getLogger("dimse_trio")
@@ -135,15 +138,17 @@ class Acceptor:
                 self._admit(request, peer)
                 self._admitted[peer] += 1
                 stack.callback(self._leave, peer)
+                admission = Admission()
                 admit = method_of(self._settings.handler, "handle_association")
                 if admit is not None:
                     # the outermost scope of all that the handler opens, so that it can end it
                     present = stack.enter_context(trio.CancelScope())
                     watching = await stack.enter_async_context(_watch(link, present))
-                    asked = AssociationRequest.of(request, link.peer_address)
-                    await stack.enter_async_context(admit(asked))
+                    asked = AssociationRequest.of(request, link.peer_address, link.peer_certificate)
+                    admitted = await stack.enter_async_context(admit(asked))
+                    admission = admitted if isinstance(admitted, Admission) else admission
                     await watching()
-                await self._serve_association(link, request)
+                await self._serve_association(link, request, admission)
         except Reject as reject:
             self._rejected += 1
             logger.info("%s: association rejected: %s", link.peer_address, reject)
@@ -156,14 +161,28 @@ class Acceptor:
                 await link.reject(AssociateRJ(RejectResult.TRANSIENT, source, reason))
             raise
 
-    async def _serve_association(self, link: Link, request: AssociateRQ) -> None:
+    async def _serve_association(
+        self, link: Link, request: AssociateRQ, admission: Admission
+    ) -> None:
         """Accept what has been admitted, and serve it to its end."""
         settings = self._settings
+        identity = request.user_information.user_identity
+        said = None
+        if identity is not None and identity.response_requested:
+            said = admission.user_identity_response
+        policy = settings.policy
+        if admission.abstract_syntaxes is not None:
+            policy = policy.narrowed(admission.abstract_syntaxes)
         await link.accept(
             answer(
                 request,
-                settings.policy,
-                user_information=own_user_information(settings.max_pdu_length),
+                policy,
+                user_information=attrs.evolve(
+                    own_user_information(
+                        settings.max_pdu_length, implementation=settings.implementation
+                    ),
+                    user_identity_response=said,
+                ),
             ),
             implied_scp=settings.policy.role_scu if settings.lenient_roles else (),
         )
@@ -188,10 +207,16 @@ class Acceptor:
             raise Reject(RejectReason.LOCAL_LIMIT_EXCEEDED, RejectResult.TRANSIENT)
         if len(request.contexts) > settings.limits.contexts:
             raise Reject(RejectReason.LOCAL_LIMIT_EXCEEDED)
-        if settings.ae_title is None or settings.accept_any_called_ae_title:
-            return
-        if not settings.same_title(request.called_ae_title, settings.ae_title):
+        called, calling = request.called_ae_title, request.calling_ae_title
+        if (
+            settings.ae_title is not None
+            and not settings.accept_any_called_ae_title
+            and not settings.same_title(called, settings.ae_title)
+        ):
             raise Reject(RejectReason.CALLED_AE_TITLE_NOT_RECOGNIZED)
+        known = settings.calling_ae_titles
+        if known is not None and not any(settings.same_title(calling, t) for t in known):
+            raise Reject(RejectReason.CALLING_AE_TITLE_NOT_RECOGNIZED)
 
     def _leave(self, peer: str) -> None:
         self._admitted[peer] -= 1

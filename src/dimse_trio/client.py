@@ -26,6 +26,7 @@ from .performance import Environment
 from .protocol.negotiation import PresentationContext, propose
 from .protocol.pdus import (
     AsynchronousOperations,
+    Implementation,
     RoleSelection,
     UserIdentity,
     UserInformation,
@@ -37,6 +38,8 @@ DEFAULT_MAX_PDU_LENGTH = 1 << 17
 """Announced maximum length, in bytes: the most that DCMTK can send, and enough for any speed."""
 
 DEFAULT_AE_TITLE = "DIMSE-TRIO"
+
+OURS = Implementation(IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME)
 
 
 @attrs.frozen
@@ -85,10 +88,17 @@ def own_user_information(
     roles: Iterable[RoleSelection] = (),
     async_operations: tuple[int, int] | None = None,
     user_identity: UserIdentity | None = None,
+    implementation: Implementation | None = None,
 ) -> UserInformation:
     """What this side says about itself when it negotiates."""
     if not 0 <= max_pdu_length < 1 << 32 or 0 < max_pdu_length < 128:
         raise LocalProtocolError("max_pdu_length must be 0 (no limit) or at least 128 bytes")
+    implementation = implementation or OURS
+    if not 0 < len(implementation.version_name) <= 16 or not implementation.version_name.isascii():
+        raise LocalProtocolError(
+            f"implementation version name {implementation.version_name!r} must have 1 to 16 ASCII"
+            " characters"
+        )
     window = None
     if async_operations is not None:
         if not all(0 <= count <= 0xFFFF for count in async_operations):
@@ -98,8 +108,8 @@ def own_user_information(
         window = AsynchronousOperations(*async_operations)
     return UserInformation(
         maximum_length=max_pdu_length,
-        implementation_class_uid=IMPLEMENTATION_CLASS_UID,
-        implementation_version_name=IMPLEMENTATION_VERSION_NAME,
+        implementation_class_uid=implementation.class_uid,
+        implementation_version_name=implementation.version_name,
         asynchronous_operations=window,
         roles=tuple(roles),
         user_identity=user_identity,
@@ -117,6 +127,7 @@ async def open_association(
     roles: Iterable[RoleSelection] = (),
     ssl_context: ssl.SSLContext | None = None,
     user_identity: UserIdentity | None = None,
+    implementation: Implementation | None = None,
     async_operations: tuple[int, int] | None = None,
     max_pdu_length: int = DEFAULT_MAX_PDU_LENGTH,
     timeouts: Timeouts | None = None,
@@ -139,6 +150,7 @@ async def open_association(
         roles: Role selection beside that of `contexts` (PS3.7 §D.3.3.4).
         ssl_context: For TLS; the certificate is checked against `host`.
         user_identity: A user identity to present (PS3.7 §D.3.3.7).
+        implementation: How we name our implementation; by default as this package.
         async_operations: The window to propose, operations invoked and performed, 0 without limit;
             not proposed by default, as some peers drop the connection at its sight.
         max_pdu_length: The longest P-DATA-TF that the peer may send, in bytes; 0 without limit.
@@ -170,6 +182,7 @@ async def open_association(
         contexts=contexts,
         roles=roles,
         user_identity=user_identity,
+        implementation=implementation,
         async_operations=async_operations,
         max_pdu_length=max_pdu_length,
         timeouts=timeouts,
@@ -190,6 +203,7 @@ async def associate_over(
     contexts: Iterable[PresentationContext] | None = None,
     roles: Iterable[RoleSelection] = (),
     user_identity: UserIdentity | None = None,
+    implementation: Implementation | None = None,
     async_operations: tuple[int, int] | None = None,
     max_pdu_length: int = DEFAULT_MAX_PDU_LENGTH,
     timeouts: Timeouts | None = None,
@@ -224,6 +238,7 @@ async def associate_over(
                 roles=roles,
                 async_operations=async_operations,
                 user_identity=user_identity,
+                implementation=implementation,
             ),
         )
         try:

@@ -13,12 +13,12 @@ import attrs
 from . import datasets
 from .errors import ContextNotAccepted
 from .part10 import Instance, path_of
+from .protocol.acceptance import Policy
 from .protocol.negotiation import (
     DEFAULT_TRANSFER_SYNTAXES,
     MAX_CONTEXTS,
     AcceptedContext,
     Negotiated,
-    Policy,
     PresentationContext,
     checked_contexts,
 )

@@ -11,9 +11,10 @@ One task receives (`next_event`); any task may send. A message is sent whole bef
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from math import inf
+from typing import Any
 
 import trio
 
@@ -111,6 +112,11 @@ class Link:
     @property
     def peer_address(self) -> str:
         return self._transport.peer_address
+
+    @property
+    def peer_certificate(self) -> Mapping[str, Any] | None:
+        """The peer's certificate, of TLS that has asked for it."""
+        return self._transport.peer_certificate
 
     @property
     def negotiated(self) -> Negotiated:

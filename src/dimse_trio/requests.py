@@ -6,10 +6,10 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import aclosing
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import attrs
 import trio
@@ -17,9 +17,10 @@ import trio
 from . import datasets
 from .incoming import IncomingDataSet
 from .part10 import file_header
+from .protocol.extended import QueryOptions
 from .protocol.messages import CEchoRQ, CFindRQ, CGetRQ, CMoveRQ, CStoreRQ
 from .protocol.negotiation import AcceptedContext
-from .protocol.pdus import AssociateRQ
+from .protocol.pdus import AssociateRQ, UserIdentity
 from .protocol.uids import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
 
 if TYPE_CHECKING:
@@ -250,6 +251,11 @@ class _IdentifierRequest(RequestWithDataSet):
         return self._data_set
 
     @property
+    def options(self) -> QueryOptions:
+        """What extended negotiation has agreed on for this information model (PS3.4 §C.5)."""
+        return self.association.negotiated.query_options(self.context.abstract_syntax)
+
+    @property
     def level(self) -> str:
         """Query/Retrieve Level in upper case; empty where there is none."""
         return str(self.identifier.get("QueryRetrieveLevel", "") or "").strip().upper()
@@ -283,19 +289,56 @@ class MoveRequest(_IdentifierRequest):
 
 @attrs.frozen
 class AssociationRequest:
-    """A peer's request for an association, before it is answered (PS3.8 §7.1.1)."""
+    """A peer's request for an association, before it is answered (PS3.8 §7.1.1).
+
+    Attributes:
+        called_ae_title: What it calls us.
+        calling_ae_title: What it calls itself.
+        peer_address: Its `host:port`; empty over a stream that has none.
+        abstract_syntaxes: What it proposes, one for each presentation context.
+        user_identity: Who it says its user is (PS3.7 §D.3.3.7), if it says so.
+        peer_certificate: Its certificate, as `ssl.SSLSocket.getpeercert` gives it: of mutual TLS.
+        message: The A-ASSOCIATE-RQ itself: contexts, implementation, options, unknown items.
+    """
 
     called_ae_title: str
     calling_ae_title: str
     peer_address: str
     abstract_syntaxes: tuple[str, ...]
+    user_identity: UserIdentity | None = None
+    peer_certificate: Mapping[str, Any] | None = attrs.field(default=None, repr=False)
+    message: AssociateRQ | None = attrs.field(default=None, repr=False)
 
     @classmethod
-    def of(cls, request: AssociateRQ, peer_address: str) -> AssociationRequest:
+    def of(
+        cls,
+        request: AssociateRQ,
+        peer_address: str,
+        peer_certificate: Mapping[str, Any] | None = None,
+    ) -> AssociationRequest:
         """What an A-ASSOCIATE-RQ from that address asks for."""
         return cls(
             called_ae_title=request.called_ae_title,
             calling_ae_title=request.calling_ae_title,
             peer_address=peer_address,
             abstract_syntaxes=tuple(c.abstract_syntax for c in request.contexts),
+            user_identity=request.user_information.user_identity,
+            peer_certificate=peer_certificate,
+            message=request,
         )
+
+
+@attrs.frozen(kw_only=True)
+class Admission:
+    """What `handle_association` may yield: on which terms an association is accepted.
+
+    Attributes:
+        user_identity_response: The answer to the requestor's identity, where it asks for one: empty
+            for a user name, a Kerberos ticket, a SAML response, a JSON web token. Without one, it
+            is not told that its identity was looked at.
+        abstract_syntaxes: The SOP classes that this peer may use, of those that the listener
+            offers; `None` for all.
+    """
+
+    user_identity_response: bytes | None = attrs.field(default=None, repr=False)
+    abstract_syntaxes: Collection[str] | None = None

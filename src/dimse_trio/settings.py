@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable, Mapping
-from typing import TypedDict
+from collections.abc import Collection, Iterable, Mapping
+from typing import TypedDict, TypeVar
 
 import attrs
 
 from .client import DEFAULT_MAX_PDU_LENGTH, Destination, check_ae_title, own_user_information
 from .config import Limits, Timeouts
 from .contexts import acceptance_policy
-from .errors import LocalProtocolError
+from .errors import HandlerError, LocalProtocolError
 from .handlers import normalized_offer, services_of
-from .protocol.negotiation import Policy, PresentationContext
+from .protocol.acceptance import REQUESTORS_ORDER, Policy, TransferSyntaxPreference
+from .protocol.extended import QueryOptions, StorageOptions
+from .protocol.negotiation import PresentationContext
+from .protocol.pdus import Implementation
 
+OptionsT = TypeVar("OptionsT", QueryOptions, StorageOptions)
 PeerMap = Mapping[str, Destination | tuple[str, int]]
 
 
@@ -26,11 +30,18 @@ class ServerOptions(TypedDict, total=False):
     all."""
     accept_any_called_ae_title: bool
     """Take all, though there is an `ae_title`."""
+    calling_ae_titles: Collection[str] | None
+    """Whom an association is accepted from; others are rejected. `None`, the default, takes all."""
     ignore_ae_title_case: bool
     """Compare AE titles, move destinations too, whatever their case."""
     contexts: Iterable[PresentationContext] | None
     """What is accepted, in place of every SOP class of the handler's services in every transfer
     syntax that fits. With `scp`, a requestor that wants to be the SCP of the class may be."""
+    implementation: Implementation | None
+    """As for `open_association`."""
+    transfer_syntax_preference: TransferSyntaxPreference
+    """In which of a context's transfer syntaxes it is accepted, by default the first proposed that
+    is supported."""
     accept_unknown_storage: bool
     """Take SOP classes that are in no table as storage classes."""
     accept_invalid_uids: bool
@@ -85,6 +96,12 @@ def _destination(title: str, peer: object) -> Destination:
             )
 
 
+def _titles(titles: Collection[str] | None) -> Collection[str] | None:
+    if isinstance(titles, str):
+        raise LocalProtocolError(f"calling_ae_titles are several: write [{titles!r}]")
+    return None if titles is None else tuple(map(check_ae_title, titles))
+
+
 def _timeouts(timeouts: Timeouts | None) -> Timeouts:
     return timeouts or Timeouts()
 
@@ -110,6 +127,10 @@ def _can_be_announced(_: object, __: attrs.Attribute[int], value: int) -> None:
     own_user_information(value)
 
 
+def _implementation(_: object, __: object, value: Implementation | None) -> None:
+    own_user_information(0, implementation=value)
+
+
 def _policy(settings: ServerSettings) -> Policy:
     policy = acceptance_policy(
         services_of(settings.handler),
@@ -118,7 +139,22 @@ def _policy(settings: ServerSettings) -> Policy:
         normalized=normalized_offer(settings.handler),
     )
     invoked, performed = settings.async_operations
-    return attrs.evolve(policy, max_invoked=invoked, max_performed=performed)
+    return attrs.evolve(
+        policy,
+        max_invoked=invoked,
+        max_performed=performed,
+        preference=settings.transfer_syntax_preference,
+        query_options=_declared(settings.handler, "query_options", QueryOptions),
+        storage_options=_declared(settings.handler, "storage_options", StorageOptions),
+    )
+
+
+def _declared(handler: object, name: str, kind: type[OptionsT]) -> OptionsT | None:
+    """What a handler says of itself in an attribute."""
+    value = getattr(handler, name, None)
+    if value is not None and not isinstance(value, kind):
+        raise HandlerError(f"{type(handler).__name__}.{name} must be {kind.__name__}(…)")
+    return value
 
 
 @attrs.frozen(kw_only=True)
@@ -135,8 +171,11 @@ class ServerSettings:
         default=None, converter=attrs.converters.optional(check_ae_title)
     )
     accept_any_called_ae_title: bool = False
+    calling_ae_titles: Collection[str] | None = attrs.field(default=None, converter=_titles)
     ignore_ae_title_case: bool = False
     contexts: Iterable[PresentationContext] | None = None
+    implementation: Implementation | None = attrs.field(default=None, validator=_implementation)
+    transfer_syntax_preference: TransferSyntaxPreference = REQUESTORS_ORDER
     accept_unknown_storage: bool = False
     accept_invalid_uids: bool = False
     lenient_roles: bool = False

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from math import inf
-from typing import cast
+from typing import Any, cast
 
 import trio
 
@@ -70,6 +70,14 @@ class Transport:
         self.lock = trio.Lock()
         """Held while the core advances and the resulting bytes are written, so that they agree."""
         self.peer_address = _peer_address(stream)
+
+    @property
+    def peer_certificate(self) -> Mapping[str, Any] | None:
+        """The peer's certificate as `ssl` gives it; `None` without TLS, or if it has shown none."""
+        if not isinstance(self._stream, trio.SSLStream):
+            return None
+        tls = cast("Any", self._stream)
+        return cast("Mapping[str, Any] | None", tls.getpeercert() or None)
 
     async def write(self, buffers: Sequence[Buffer], *, timeout: float | None = None) -> None:
         """Write whole PDUs; the caller holds `lock`. Cancellation is not noticed in here.

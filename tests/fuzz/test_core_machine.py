@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from dimse_trio.protocol.acceptance import Policy, answer
 from dimse_trio.protocol.decode import decode_pdu_untrusted
 from dimse_trio.protocol.dimse import DimseConnection
 from dimse_trio.protocol.encode import encode_pdu
@@ -36,7 +37,6 @@ from dimse_trio.protocol.messages import (
     Message,
     encode_command,
 )
-from dimse_trio.protocol.negotiation import Policy, answer
 from dimse_trio.protocol.pdus import (
     PDU,
     PDV,

@@ -20,6 +20,7 @@ from pydicom import Dataset
 import dimse_trio as dimse
 from dimse_trio import datasets
 from dimse_trio.incoming import IncomingDataSet, Spool
+from dimse_trio.protocol.acceptance import Policy, answer
 from dimse_trio.protocol.decode import decode_pdu_untrusted
 from dimse_trio.protocol.encode import encode_pdu
 from dimse_trio.protocol.errors import MalformedPDU
@@ -34,7 +35,10 @@ from dimse_trio.protocol.messages import (
     decode_command_untrusted,
     encode_command,
 )
-from dimse_trio.protocol.negotiation import Policy, answer, outcome, propose
+from dimse_trio.protocol.negotiation import (
+    outcome,
+    propose,
+)
 from dimse_trio.protocol.pdus import (
     Abort,
     AssociateAC,

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import attrs
 
+from dimse_trio.protocol.acceptance import Policy, answer
 from dimse_trio.protocol.dimse import DimseConnection
 from dimse_trio.protocol.encode import encode_pdu
 from dimse_trio.protocol.events import (
@@ -16,7 +17,6 @@ from dimse_trio.protocol.events import (
     UpperLayerEvent,
 )
 from dimse_trio.protocol.messages import Message
-from dimse_trio.protocol.negotiation import Policy, answer
 from dimse_trio.protocol.pdus import (
     PDU,
     AssociateAC,

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dimse_trio.protocol.acceptance import Policy, TransferSyntaxPreference, answer
 from dimse_trio.protocol.decode import decode_pdu_untrusted
 from dimse_trio.protocol.encode import encode_pdu
 from dimse_trio.protocol.errors import LocalProtocolError
@@ -14,10 +15,8 @@ from dimse_trio.protocol.negotiation import (
     DEFAULT_TRANSFER_SYNTAXES,
     AcceptedContext,
     Negotiated,
-    Policy,
     PresentationContext,
     RefusedContext,
-    answer,
     outcome,
     propose,
     result_name,
@@ -112,6 +111,7 @@ def test_a_role_that_the_user_information_names_is_left_as_it_is() -> None:
 
 # Deciding
 
+OWN_ORDER = TransferSyntaxPreference((EXPLICIT, IMPLICIT))
 POLICY = Policy({VERIFICATION: (IMPLICIT,), CT_IMAGE_STORAGE: (EXPLICIT, IMPLICIT)})
 
 
@@ -126,13 +126,13 @@ POLICY = Policy({VERIFICATION: (IMPLICIT,), CT_IMAGE_STORAGE: (EXPLICIT, IMPLICI
         (POLICY, STUDY_ROOT_FIND, (IMPLICIT, EXPLICIT), 3, IMPLICIT),
         (POLICY, PRIVATE, (), 3, ""),
         (
-            attrs.evolve(POLICY, prefer_own_order=True),
+            attrs.evolve(POLICY, preference=OWN_ORDER),
             CT_IMAGE_STORAGE,
             (IMPLICIT, EXPLICIT),
             0,
             EXPLICIT,
         ),
-        (attrs.evolve(POLICY, prefer_own_order=True), CT_IMAGE_STORAGE, (JPEG,), 4, JPEG),
+        (attrs.evolve(POLICY, preference=OWN_ORDER), CT_IMAGE_STORAGE, (JPEG,), 4, JPEG),
         (attrs.evolve(POLICY, unknown_storage=True), PRIVATE, (JPEG, EXPLICIT), 0, JPEG),
         (attrs.evolve(POLICY, unknown_storage=True), STUDY_ROOT_FIND, (IMPLICIT,), 3, IMPLICIT),
         (attrs.evolve(POLICY, unknown_storage=True), VERIFICATION, (JPEG,), 4, JPEG),
@@ -153,7 +153,7 @@ policies = st.builds(
     ),
     role_scu=st.sets(st.just(CT_IMAGE_STORAGE)),
     unknown_storage=st.booleans(),
-    prefer_own_order=st.booleans(),
+    preference=st.sampled_from([OWN_ORDER, TransferSyntaxPreference()]),
 )
 requests = st.lists(
     st.builds(

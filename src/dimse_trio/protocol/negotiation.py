@@ -1,7 +1,7 @@
 """Association negotiation as pure functions (PS3.8 §9.3.2, §9.3.3, PS3.7 §D.3).
 
-The requestor plans `PresentationContext`s and makes an A-ASSOCIATE-RQ of them; the acceptor decides
-each one with a `Policy`; both read the outcome as a `Negotiated`. No bytes, no I/O.
+The requestor plans `PresentationContext`s and makes an A-ASSOCIATE-RQ of them; the acceptor answers
+by what `acceptance` says; both read the outcome as a `Negotiated`. No bytes, no I/O.
 """
 
 from __future__ import annotations
@@ -12,17 +12,27 @@ from typing import cast
 import attrs
 
 from .errors import LocalProtocolError
+from .extended import (
+    STORAGE_SERVICE_CLASS,
+    Options,
+    QueryOptions,
+    StorageOptions,
+    decode_query_options,
+    decode_storage_options,
+    encode_options,
+)
 from .pdus import (
     AssociateAC,
     AssociateRQ,
-    AsynchronousOperations,
     ContextResult,
     ContextResultReason,
     ProposedContext,
     RoleSelection,
+    SOPClassCommonExtended,
+    SOPClassExtended,
     UserInformation,
 )
-from .uids import NATIVE_TRANSFER_SYNTAXES, SOP_CLASSES, uid_name
+from .uids import NATIVE_TRANSFER_SYNTAXES, uid_name
 
 MAX_CONTEXTS = 128
 """Context IDs are odd bytes, so an association has at most 128 contexts (PS3.8 §9.3.2.2)."""
@@ -32,7 +42,8 @@ MAX_UID_LENGTH = 64
 DEFAULT_TRANSFER_SYNTAXES = NATIVE_TRANSFER_SYNTAXES[:2]
 
 
-def _syntaxes(value: str | Iterable[str]) -> tuple[str, ...]:
+def syntaxes(value: str | Iterable[str]) -> tuple[str, ...]:
+    """UIDs as a tuple, of one or several."""
     return (value,) if isinstance(value, str) else tuple(value)
 
 
@@ -42,14 +53,21 @@ class PresentationContext:
 
     `scp=True` proposes, by role selection, that the requestor may be the SCP: what C-GET needs of a
     storage class (PS3.7 §D.3.3.4). `scu=False` gives up the usual role.
+
+    `options` proposes extended negotiation (§D.3.3.5): `QueryOptions`, `StorageOptions`, or bytes
+    for another service class; `Negotiated` has the answer. `general_classes` says of a storage
+    class, by common extended negotiation (§D.3.3.6), which classes it may be taken for where the
+    peer does not know it.
     """
 
     abstract_syntax: str
     transfer_syntaxes: tuple[str, ...] = attrs.field(
-        default=DEFAULT_TRANSFER_SYNTAXES, converter=_syntaxes
+        default=DEFAULT_TRANSFER_SYNTAXES, converter=syntaxes
     )
     scp: bool = attrs.field(default=False, kw_only=True)
     scu: bool = attrs.field(default=True, kw_only=True)
+    options: Options | None = attrs.field(default=None, kw_only=True)
+    general_classes: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=syntaxes)
 
 
 def checked_contexts(contexts: object) -> list[PresentationContext]:
@@ -114,6 +132,8 @@ class Negotiated:
 
     `max_pdu_length`: what the peer will receive, 0 without limit. `max_invoked` and `max_performed`
     are this side's: how many operations it may have outstanding, and may be sent; 0 is no limit.
+    `peer` is what the peer said of itself. `extended` are the acceptor's answers in extended
+    negotiation, which both sides go by; see `query_options` and `storage_options`.
     """
 
     called_ae_title: str
@@ -124,10 +144,32 @@ class Negotiated:
     max_invoked: int
     max_performed: int
     peer: UserInformation
+    extended: tuple[SOPClassExtended, ...] = ()
 
     def contexts_for(self, abstract_syntax: str) -> Iterator[AcceptedContext]:
         """The accepted contexts of an abstract syntax, in the order of their IDs."""
         return (c for c in self.accepted.values() if c.abstract_syntax == abstract_syntax)
+
+    def query_options(self, abstract_syntax: str) -> QueryOptions:
+        """The options agreed on for a class that queries or retrieves: none without an answer."""
+        item = self._extended(abstract_syntax)
+        return QueryOptions() if item is None else decode_query_options(item)
+
+    def storage_options(self, abstract_syntax: str) -> StorageOptions | None:
+        """What the acceptor says of storing a class; `None` without an answer."""
+        item = self._extended(abstract_syntax)
+        return None if item is None else decode_storage_options(item)
+
+    def _extended(self, abstract_syntax: str) -> SOPClassExtended | None:
+        return next((e for e in self.extended if e.sop_class_uid == abstract_syntax), None)
+
+    @property
+    def user_identity_response(self) -> bytes | None:
+        """The acceptor's answer to our user identity: a ticket, an assertion, or empty.
+
+        `None` if there was none: the acceptor did not look at it, or was not asked to say so.
+        """
+        return self.peer.user_identity_response
 
 
 def propose(
@@ -137,7 +179,8 @@ def propose(
     calling_ae_title: str,
     user_information: UserInformation,
 ) -> AssociateRQ:
-    """An A-ASSOCIATE-RQ for these contexts; role selection items are added to `user_information`.
+    """An A-ASSOCIATE-RQ for these contexts; what they say of roles and options is added to
+    `user_information`.
 
     Raises:
         LocalProtocolError: There are none, more than 128, or one without transfer syntax; or what
@@ -162,6 +205,18 @@ def propose(
         for p in proposals
         if (p.scp or not p.scu) and p.abstract_syntax not in named
     }
+    extended = {
+        p.abstract_syntax: encode_options(p.abstract_syntax, p.options)
+        for p in proposals
+        if p.options is not None
+    }
+    common = {
+        p.abstract_syntax: SOPClassCommonExtended(
+            p.abstract_syntax, STORAGE_SERVICE_CLASS, p.general_classes
+        )
+        for p in proposals
+        if p.general_classes
+    }
     return AssociateRQ(
         called_ae_title=called_ae_title,
         calling_ae_title=calling_ae_title,
@@ -170,99 +225,17 @@ def propose(
             for index, p in enumerate(proposals)
         ),
         user_information=attrs.evolve(
-            user_information, roles=user_information.roles + tuple(roles.values())
+            user_information,
+            roles=user_information.roles + tuple(roles.values()),
+            sop_class_extended=user_information.sop_class_extended + tuple(extended.values()),
+            sop_class_common_extended=(
+                user_information.sop_class_common_extended + tuple(common.values())
+            ),
         ),
     )
 
 
-@attrs.frozen
-class Policy:
-    """What an acceptor supports: abstract syntax to the transfer syntaxes it takes, best first.
-
-    A context is accepted in the first of the requestor's transfer syntaxes that is supported;
-    `prefer_own_order` takes the acceptor's first one instead. `role_scu` are the classes whose
-    requestor may become the SCP (C-GET's sub-operations). `unknown_storage` takes abstract syntaxes
-    that are in no table as storage classes, in any transfer syntax.
-    """
-
-    supported: Mapping[str, Collection[str]]
-    role_scu: Collection[str] = ()
-    unknown_storage: bool = False
-    prefer_own_order: bool = False
-    max_invoked: int = 1
-    max_performed: int = 1
-
-    def decide(self, proposed: ProposedContext) -> ContextResult:
-        """The answer to one context; it always names one transfer syntax, accepted or not."""
-        supported = self.supported.get(proposed.abstract_syntax)
-        if (
-            supported is None
-            and self.unknown_storage
-            and proposed.abstract_syntax not in SOP_CLASSES
-            and len(proposed.abstract_syntax) <= MAX_UID_LENGTH
-        ):
-            supported = proposed.transfer_syntaxes
-        first = proposed.transfer_syntaxes[0] if proposed.transfer_syntaxes else ""
-        if supported is None:
-            reason = ContextResultReason.ABSTRACT_SYNTAX_NOT_SUPPORTED
-            return ContextResult(proposed.context_id, reason, first)
-        offers, order = proposed.transfer_syntaxes, supported
-        if self.prefer_own_order:
-            offers, order = tuple(supported), proposed.transfer_syntaxes
-        for syntax in offers:
-            if syntax in order:
-                return ContextResult(proposed.context_id, ContextResultReason.ACCEPTANCE, syntax)
-        reason = ContextResultReason.TRANSFER_SYNTAXES_NOT_SUPPORTED
-        return ContextResult(proposed.context_id, reason, first)
-
-
-def answer(
-    request: AssociateRQ,
-    policy: Policy,
-    *,
-    user_information: UserInformation,
-) -> AssociateAC:
-    """The A-ASSOCIATE-AC to a request under a policy; AE titles are echoed.
-
-    Roles are granted where the policy allows them, once for each accepted SOP class; the
-    asynchronous operations item is answered only if it was proposed (PS3.7 §D.3.3.3).
-    """
-    proposed = request.user_information
-    results: list[ContextResult] = []
-    seen: set[int] = set()
-    accepted: set[str] = set()
-    for context in request.contexts:
-        result = policy.decide(context)
-        if context.context_id in seen:  # nobody could tell the two apart
-            result = attrs.evolve(result, result=ContextResultReason.NO_REASON)
-        elif result.result == ContextResultReason.ACCEPTANCE:
-            accepted.add(context.abstract_syntax)
-        seen.add(context.context_id)
-        results.append(result)
-    roles = {
-        role.sop_class_uid: RoleSelection(
-            role.sop_class_uid, role.scu, role.scp and role.sop_class_uid in policy.role_scu
-        )
-        for role in proposed.roles
-        if role.sop_class_uid in accepted
-    }
-    window = None
-    if (asked := proposed.asynchronous_operations) is not None:
-        window = AsynchronousOperations(
-            _narrower(asked.invoked, policy.max_performed),
-            _narrower(asked.performed, policy.max_invoked),
-        )
-    return AssociateAC(
-        called_ae_title=request.called_ae_title,
-        calling_ae_title=request.calling_ae_title,
-        results=tuple(results),
-        user_information=attrs.evolve(
-            user_information, roles=tuple(roles.values()), asynchronous_operations=window
-        ),
-    )
-
-
-def _narrower(one: int, other: int) -> int:
+def narrower(one: int, other: int) -> int:
     """The smaller of two windows, in which 0 is unlimited."""
     return min(one, other) if one and other else one or other
 
@@ -321,6 +294,7 @@ def outcome(
         max_invoked=invoked if requestor else performed,
         max_performed=performed if requestor else invoked,
         peer=peer,
+        extended=accept.user_information.sop_class_extended,
     )
 
 
@@ -362,4 +336,4 @@ def _window(request: AssociateRQ, accept: AssociateAC) -> tuple[int, int]:
     granted = accept.user_information.asynchronous_operations
     if asked is None or granted is None:
         return 1, 1
-    return _narrower(asked.invoked, granted.invoked), _narrower(asked.performed, granted.performed)
+    return narrower(asked.invoked, granted.invoked), narrower(asked.performed, granted.performed)

@@ -129,13 +129,76 @@ class SOPClassCommonExtended:
 
 
 @attrs.frozen
+class Implementation:
+    """How an implementation names itself to its peers (PS3.7 §D.3.3.2).
+
+    Attributes:
+        class_uid: Implementation Class UID.
+        version_name: Implementation Version Name, 1 to 16 characters.
+    """
+
+    class_uid: str
+    version_name: str
+
+
+@attrs.frozen
 class UserIdentity:
-    """A user identity request (PS3.7 §D.3.3.7). The fields never show in its repr."""
+    """A user identity (PS3.7 §D.3.3.7). What it says never shows in its repr.
+
+    `username`, `username_and_passcode`, `kerberos`, `saml` and `jwt` make one. With
+    `response_requested` the acceptor is asked to answer, which those that do not look at identities
+    leave out: see `Negotiated.user_identity_response`.
+
+    Attributes:
+        identity_type: A `UserIdentityType`, or another number of a peer.
+        primary: User name in UTF-8, Kerberos service ticket, SAML assertion, or JSON web token.
+        secondary: Passcode in UTF-8; empty for other types than 2.
+        response_requested: Whether a positive response is asked for.
+    """
 
     identity_type: int
     primary: bytes = attrs.field(repr=False)
     secondary: bytes = attrs.field(default=b"", repr=False)
     response_requested: bool = False
+
+    @classmethod
+    def username(cls, name: str, *, response_requested: bool = False) -> UserIdentity:
+        """A user name, on trust."""
+        return cls(UserIdentityType.USERNAME, name.encode(), b"", response_requested)
+
+    @classmethod
+    def username_and_passcode(
+        cls, name: str, passcode: str, *, response_requested: bool = False
+    ) -> UserIdentity:
+        """A user name and passcode; use TLS, or they can be read on the way."""
+        kind = UserIdentityType.USERNAME_AND_PASSCODE
+        return cls(kind, name.encode(), passcode.encode(), response_requested)
+
+    @classmethod
+    def kerberos(cls, ticket: bytes, *, response_requested: bool = False) -> UserIdentity:
+        """A Kerberos service ticket."""
+        return cls(UserIdentityType.KERBEROS, ticket, b"", response_requested)
+
+    @classmethod
+    def saml(cls, assertion: str, *, response_requested: bool = False) -> UserIdentity:
+        """A SAML assertion."""
+        return cls(UserIdentityType.SAML, assertion.encode(), b"", response_requested)
+
+    @classmethod
+    def jwt(cls, token: str, *, response_requested: bool = False) -> UserIdentity:
+        """A JSON web token."""
+        return cls(UserIdentityType.JWT, token.encode(), b"", response_requested)
+
+    @property
+    def name(self) -> str:
+        """The user name; empty for types that have none."""
+        named = (UserIdentityType.USERNAME, UserIdentityType.USERNAME_AND_PASSCODE)
+        return self.primary.decode(errors="replace") if self.identity_type in named else ""
+
+    @property
+    def passcode(self) -> str:
+        """The passcode; empty where there is none."""
+        return self.secondary.decode(errors="replace")
 
 
 @attrs.frozen

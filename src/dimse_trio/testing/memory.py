@@ -18,6 +18,7 @@ from dimse_trio.association import Association
 from dimse_trio.client import associate_over
 from dimse_trio.config import Limits, Timeouts
 from dimse_trio.protocol.negotiation import PresentationContext
+from dimse_trio.protocol.pdus import Implementation, UserIdentity
 from dimse_trio.server import serve_stream
 
 
@@ -30,6 +31,8 @@ async def associated_pair(
     calling_ae_title: str = "STATION",
     async_operations: tuple[int, int] | None = None,
     requestor_handler: object | None = None,
+    user_identity: UserIdentity | None = None,
+    implementation: Implementation | None = None,
     timeouts: Timeouts | None = None,
     limits: Limits | None = None,
     **server_options: Any,
@@ -46,6 +49,8 @@ async def associated_pair(
         calling_ae_title: The requestor's AE title.
         async_operations: The window that the requestor proposes, and the acceptor agrees to.
         requestor_handler: Performs what the acceptor requests of the requestor.
+        user_identity: What the requestor presents.
+        implementation: How the requestor names its implementation.
         timeouts: For both sides.
         limits: For both sides.
         server_options: Everything else that `open_server` takes, beside `host` and `port`.
@@ -69,6 +74,8 @@ async def associated_pair(
                 calling_ae_title=calling_ae_title,
                 contexts=contexts,
                 async_operations=async_operations,
+                user_identity=user_identity,
+                implementation=implementation,
                 timeouts=timeouts,
                 limits=limits,
                 handler=requestor_handler,

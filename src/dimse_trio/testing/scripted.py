@@ -12,14 +12,13 @@ from typing import TypeVar, final
 
 import trio
 
+from dimse_trio.protocol.acceptance import Policy, answer
 from dimse_trio.protocol.decode import decode_pdu_untrusted
 from dimse_trio.protocol.encode import encode_pdu
 from dimse_trio.protocol.messages import Message, decode_command_untrusted, encode_command
 from dimse_trio.protocol.negotiation import (
     DEFAULT_TRANSFER_SYNTAXES,
-    Policy,
     PresentationContext,
-    answer,
     propose,
 )
 from dimse_trio.protocol.pdus import (

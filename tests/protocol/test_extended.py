@@ -1,0 +1,73 @@
+"""Options in extended negotiation: bytes to values and back (PS3.4 §B.3.1, §C.5)."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dimse_trio.protocol.extended import (
+    ElementCoercion,
+    QueryOptions,
+    StorageLevel,
+    StorageOptions,
+    answer_options,
+    decode_query_options,
+    decode_storage_options,
+    encode_options,
+)
+from dimse_trio.protocol.pdus import SOPClassExtended
+from dimse_trio.protocol.uids import STUDY_ROOT_FIND, STUDY_ROOT_GET, STUDY_ROOT_MOVE, uid_of
+
+CT = uid_of("CTImageStorage")
+
+NAMES = "relational date_time fuzzy_names timezone enhanced_conversion empty_values multiple_values"
+query_options = st.builds(QueryOptions, **dict.fromkeys(NAMES.split(), st.booleans()))
+
+
+@pytest.mark.parametrize(
+    ("uid", "options", "information"),
+    [
+        (STUDY_ROOT_FIND, QueryOptions(), b"\0"),
+        (STUDY_ROOT_FIND, QueryOptions(relational=True), b"\1"),
+        (STUDY_ROOT_FIND, QueryOptions(fuzzy_names=True), b"\0\0\1"),
+        (STUDY_ROOT_FIND, QueryOptions(relational=True, timezone=True), b"\1\0\0\1"),
+        (STUDY_ROOT_FIND, QueryOptions(multiple_values=True), b"\0\0\0\0\0\0\1"),
+        (STUDY_ROOT_MOVE, QueryOptions(relational=True, fuzzy_names=True), b"\1"),
+        (STUDY_ROOT_GET, QueryOptions(enhanced_conversion=True), b"\0\1"),
+        (CT, StorageOptions(), b"\3\0\0\0\2\0"),
+        (
+            CT,
+            StorageOptions(
+                level=StorageLevel.FULL, signature_level=3, coercion=ElementCoercion.MAY_COERCE
+            ),
+            b"\2\0\3\0\1\0",
+        ),
+        ("1.2.3", b"anything", b"anything"),
+    ],
+)
+def test_options_are_these_bytes(uid: str, options: object, information: bytes) -> None:
+    assert encode_options(uid, options) == SOPClassExtended(uid, information)  # type: ignore[arg-type]
+
+
+@given(query_options)
+def test_query_options_come_back(options: QueryOptions) -> None:
+    assert decode_query_options(encode_options(STUDY_ROOT_FIND, options)) == options
+
+
+@given(st.binary(max_size=20), st.sampled_from([STUDY_ROOT_FIND, STUDY_ROOT_MOVE, CT, "1.2"]))
+def test_any_bytes_mean_something(information: bytes, uid: str) -> None:
+    item = SOPClassExtended(uid, information)
+    decode_query_options(item)
+    decode_storage_options(item)
+    for offered in (None, QueryOptions(relational=True), StorageOptions(), b"x"):
+        answer_options(item, offered)
+
+
+@given(query_options, query_options)
+def test_the_answer_is_what_both_have(asked: QueryOptions, offered: QueryOptions) -> None:
+    answer = answer_options(encode_options(STUDY_ROOT_FIND, asked), offered)
+    assert answer is not None
+    agreed = decode_query_options(answer)
+    assert agreed == asked & offered
+    assert agreed & asked == agreed
