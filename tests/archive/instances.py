@@ -18,7 +18,8 @@ from dimse_trio.archive import Archive
 from dimse_trio.association import Association
 from dimse_trio.incoming import IncomingDataSet
 from dimse_trio.protocol.messages import CFindRQ, CGetRQ, CMoveRQ, CStoreRQ
-from dimse_trio.protocol.negotiation import AcceptedContext
+from dimse_trio.protocol.negotiation import AcceptedContext, Negotiated
+from dimse_trio.protocol.pdus import UserInformation
 from dimse_trio.protocol.uids import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
@@ -42,6 +43,9 @@ class StubAssociation:
     called_ae_title: str = "ARCHIVE"
     calling_ae_title: str = "MODALITY"
     peer_ae_title: str = "MODALITY"
+    negotiated: Negotiated = attrs.field(
+        factory=lambda: Negotiated("ARCHIVE", "MODALITY", {}, (), 0, 1, 1, UserInformation())
+    )
 
 
 ASSOCIATION = cast("Association", StubAssociation())

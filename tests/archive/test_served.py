@@ -154,3 +154,33 @@ async def test_many_peers_store_at_once(archive: Archive, tmp_path: Path) -> Non
             nursery.start_soon(send, server, files[start % 3 :: 3])
     assert len(visible_files(archive.folder)) == 60
     assert (await archive.statistics()).instances == 60
+
+
+async def test_a_range_of_moments_is_for_those_that_negotiated_it(archive: Archive) -> None:
+    find = dimse.uid_of("StudyRootQueryRetrieveInformationModelFind")
+    early, late = (
+        instance(f"1.2.{n}", f"1.2.{n}.1", f"1.2.{n}.1.1", StudyDate=date, StudyTime="120000")
+        for n, date in ((1, "20260101"), (2, "20260102"))
+    )
+    wanted = dimse.QueryOptions(relational=True, date_time=True, fuzzy_names=True)
+    plain = dimse.PresentationContext(find)
+    combined = dimse.PresentationContext(find, options=wanted)
+    async with served(archive) as server:
+        async with dimse.open_association(
+            "127.0.0.1", server.port, called_ae_title="ARCHIVE"
+        ) as association:
+            for data_set in (early, late):
+                await association.store(data_set)
+        found: list[set[str]] = []
+        for context in (plain, combined):
+            async with dimse.open_association(
+                "127.0.0.1", server.port, called_ae_title="ARCHIVE", contexts=[context]
+            ) as association:
+                agreed = association.negotiated.query_options(find)
+                assert agreed.date_time == (context is combined)
+                assert not agreed.fuzzy_names
+                studies = await association.find_studies(
+                    StudyDate="20260101-20260102", StudyTime="180000-130000"
+                )
+                found.append({study.StudyInstanceUID for study in studies})
+        assert found == [set(), {"1.2.2"}]

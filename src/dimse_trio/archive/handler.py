@@ -22,6 +22,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from dimse_trio.errors import DimseError, InvalidFile, StatusError
 from dimse_trio.matching import MatchingOptions
 from dimse_trio.part10 import Instance
+from dimse_trio.protocol.extended import (
+    ElementCoercion,
+    QueryOptions,
+    StorageLevel,
+    StorageOptions,
+)
 from dimse_trio.protocol.status import Status
 from dimse_trio.protocol.uids import IMPLICIT_VR_LITTLE_ENDIAN, uid_of
 from dimse_trio.requests import EchoRequest, FindRequest, GetRequest, MoveRequest, StoreRequest
@@ -60,7 +66,14 @@ _MODELS: dict[str, tuple[str, ...]] = {
 
 @final
 class Archive:
-    """DICOM files in a folder with an index: a handler for `serve`. Made by `open_archive`."""
+    """DICOM files in a folder with an index: a handler for `serve`. Made by `open_archive`.
+
+    Queries may be relational whether that was negotiated or not; combined date and time ranges are
+    for those that have negotiated them. Every data element is kept as it came.
+    """
+
+    query_options = QueryOptions(relational=True, date_time=True)
+    storage_options = StorageOptions(level=StorageLevel.FULL, coercion=ElementCoercion.NONE)
 
     def __init__(self, folder: Folder, index: Index, matching: MatchingOptions) -> None:
         self._folder = folder
@@ -138,10 +151,13 @@ class Archive:
 
     async def handle_find(self, request: FindRequest, /) -> AsyncGenerator[Dataset]:
         """Answer a query, a batch of rows at a time."""
+        matching = self._matching
+        if request.options.date_time:
+            matching = attrs.evolve(matching, combined_datetime=True)
         query = FindQuery(
             _level(request),
             request.identifier,
-            options=self._matching,
+            options=matching,
             retrieve_ae_title=request.association.called_ae_title,
             implicit_vr=request.context.transfer_syntax == IMPLICIT_VR_LITTLE_ENDIAN,
         )
