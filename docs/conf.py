@@ -21,6 +21,7 @@ extensions = [
     "sphinx_click",
     "public_names",
     "protocol_tables",
+    "conformance_tables",
 ]
 exclude_patterns = ["_build"]
 nitpicky = True
