@@ -207,3 +207,12 @@ def test_storage_server_takes_and_finds_instances(tmp_path: Path) -> None:
         )
         lines = script("find.py", *peer, "CompressedSamples^C")
         assert [line.split()[0] for line in lines] == ["CompressedSamples^CT1"]
+
+
+def test_identity_lets_in_who_is_known() -> None:
+    assert sorted(script("identity.py")) == [
+        "ada came from DIMSE-TRIO",
+        "ada left",
+        "ada: Success (0x0000), identity looked at: True",
+        "eve: permanently rejected",
+    ]
