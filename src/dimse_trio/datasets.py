@@ -186,13 +186,13 @@ def convert(instance: Instance, transfer_syntax_uid: str) -> bytes:
     big = EXPLICIT_VR_BIG_ENDIAN
     if (instance.transfer_syntax_uid == big) != (transfer_syntax_uid == big):
         try:
-            _swap_words(data_set)
+            swap_words(data_set)
         except Exception as error:  # as in decode, of which this forces the rest
             raise DataSetError(f"{instance.path}: {error}") from error
     return encode(data_set, transfer_syntax_uid)
 
 
-def _swap_words(data_set: Dataset) -> None:
+def swap_words(data_set: Dataset) -> None:
     """Turn the bytes of the values that pydicom keeps as they came from a file."""
     for element in data_set.iterall():
         width = _WORD_LENGTHS.get(element.VR)
