@@ -176,9 +176,7 @@ class Association(NormalizedServices):
             OSError: The file cannot be read, or is a folder.
             AssociationError: The association is over, or ends before the response.
         """
-        outgoing = await prepare(
-            self.negotiated, instance, on_mismatch, self._room_for_transcoded
-        )
+        outgoing = await prepare(self.negotiated, instance, on_mismatch, self._room_for_transcoded)
         originator = move_originator or MoveOriginator(None, None)
         try:
             invocation = await self._exchange.request(

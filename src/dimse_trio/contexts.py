@@ -39,7 +39,6 @@ from .protocol.uids import (
     sop_classes,
     uid_name,
 )
-
 from .transcoding import ENCODERS
 
 if TYPE_CHECKING:

@@ -95,7 +95,7 @@ class Sending:
         self._retries = retries
         self._pause = pause
         self._progress = progress
-        self._on_mismatch = check_policy(on_mismatch)
+        self._on_mismatch: OnMismatch = check_policy(on_mismatch)
         self._queue: deque[_Item] = deque()
         self._outcomes: dict[int, StoreOutcome] = {}
         self._total = 0
@@ -125,20 +125,21 @@ class Sending:
         if self._progress is not None:
             self._progress(outcome, len(self._outcomes), self._total)
 
-    def _end(
-        self, item: _Item, error: Exception | None, response: StoreResult | None = None
-    ) -> None:
-        self._settle(
-            item.index,
-            StoreOutcome(
-                _source_of(item.instance),
-                _uid_of(item.instance),
-                response and response.status,
-                error,
-                response and response.transfer_syntax_uid,
-                response is not None and response.transcoded,
-            ),
+    def _fail(self, item: _Item, error: Exception) -> None:
+        """What became of an instance that the peer did not answer about."""
+        outcome = StoreOutcome(_source_of(item.instance), _uid_of(item.instance), None, error)
+        self._settle(item.index, outcome)
+
+    def _answered(self, item: _Item, response: StoreResult) -> None:
+        outcome = StoreOutcome(
+            _source_of(item.instance),
+            _uid_of(item.instance),
+            response.status,
+            StatusError.of(response) if response.status.is_failure else None,
+            response.transfer_syntax_uid,
+            response.transcoded,
         )
+        self._settle(item.index, outcome)
 
     async def _send_group(self, contexts: list[PresentationContext], jobs: int) -> None:
         """Send what fits the contexts of one association, over as many as there are jobs.
@@ -153,7 +154,7 @@ class Sending:
         error = self._over or next(iter(errors), None)
         while self._queue:
             assert error is not None  # every job has ended, with an error or with nothing left
-            self._end(self._queue.popleft(), error)
+            self._fail(self._queue.popleft(), error)
             if not isinstance(error, ContextNotAccepted):  # the next group has other contexts
                 self._over = error
 
@@ -205,7 +206,7 @@ class Sending:
                 broken.append(error)
                 item.attempts += lease.fresh  # one that had been idle may have been over before
                 if item.attempts > self._retries:
-                    self._end(item, error)
+                    self._fail(item, error)
                 else:
                     self._queue.appendleft(item)
 
@@ -215,14 +216,13 @@ class Sending:
                 item.instance, check=False, on_mismatch=self._on_mismatch
             )
         except (ContextNotAccepted, DataSetError, InvalidFile) as error:
-            self._end(item, error)
+            self._fail(item, error)
         except AssociationError:
             raise
         except OSError as error:
-            self._end(item, error)
+            self._fail(item, error)
         else:
-            error = StatusError.of(response) if response.status.is_failure else None
-            self._end(item, error, response)
+            self._answered(item, response)
 
 
 def _source_of(instance: Instance | Dataset) -> Path | Dataset:

@@ -10,7 +10,7 @@ import inspect
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import attrs
 import trio
@@ -58,9 +58,7 @@ Replacement: TypeAlias = "str | os.PathLike[str] | Instance | Dataset | None"
 for the best of them; what to send instead, as the path of a file, an `Instance` or a data set; or
 `None` to send nothing. A `str` is never a path."""
 
-MismatchPolicy: TypeAlias = (
-    "Callable[[Mismatch], Replacement] | Callable[[Mismatch], Awaitable[Replacement]]"
-)
+MismatchPolicy: TypeAlias = "Callable[[Mismatch], Replacement | Awaitable[Replacement]]"
 """Decides about one instance; a function, or an async one."""
 
 OnMismatch: TypeAlias = "Literal['error', 'transcode'] | MismatchPolicy"
@@ -164,7 +162,9 @@ async def prepare(
                 syntax or EXPLICIT_VR_LITTLE_ENDIAN,
                 tuple(context.transfer_syntax for context in contexts),
             )
-            answer = on_mismatch if on_mismatch == "transcode" else await _ask(on_mismatch, mismatch)
+            answer: Replacement = "transcode"
+            if callable(on_mismatch):
+                answer = await _ask(on_mismatch, mismatch)
             if answer is None:
                 raise
             if not isinstance(answer, str):
@@ -210,7 +210,7 @@ def _source(
 async def _ask(policy: MismatchPolicy, mismatch: Mismatch) -> Replacement:
     """The policy's answer; what it raises is an error of this instance, not of the association."""
     try:
-        answer = policy(mismatch)
+        answer: Any = policy(mismatch)
         if inspect.isawaitable(answer):
             answer = await answer
     except (ContextNotAccepted, DataSetError, InvalidFile, OSError):

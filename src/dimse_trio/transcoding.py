@@ -18,8 +18,10 @@ from . import datasets
 from .datasets import DataSetError
 from .part10 import Instance
 from .protocol.uids import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
     NATIVE_TRANSFER_SYNTAXES,
     uid_name,
     uid_of,
@@ -57,6 +59,7 @@ _PIXEL_DATA = 0x7FE0_0010
 _FLOAT_PIXEL_DATA = (0x7FE0_0008, 0x7FE0_0009)
 _OFFSET_TABLES = (0x7FE0_0001, 0x7FE0_0002, 0x7FE0_0003)
 _PIXEL_DATA_PROVIDER_URL = 0x0028_7FE0
+_END, _END_VALUE = 0xFFFF_FFFD, b"end of the data set."
 _OVERLAYS = range(0x6000, 0x6020, 2)
 _END_OF_IMAGE = b"\xff\xd9"
 _MAX_LENGTH = (1 << 32) - 2
@@ -139,12 +142,11 @@ class Transcoding:
                 data = file.read()
         else:  # so that the caller's own stays as it is
             data = datasets.encode(item, self.transfer_syntax_uid)
-        return self.of_data_set(datasets.decode(data, self.transfer_syntax_uid), checkpoint)
-
-    def of_data_set(self, data_set: Dataset, checkpoint: Checkpoint) -> bytes:
-        """The same of a data set, which is changed."""
         try:
+            data_set = _decode_whole(data, self.transfer_syntax_uid)
             self._transcode(data_set, checkpoint)
+        except DataSetError:
+            raise
         except _Impossible as error:
             raise self._error(str(error), error.missing) from error.__cause__
         except Exception as error:  # pydicom and its plugins raise whatever they meet
@@ -205,6 +207,29 @@ def _limiter() -> trio.CapacityLimiter:
         return limiter
 
 
+def _decode_whole(data: bytes, syntax: str) -> Dataset:
+    """The data set in `data`, which must be one from its first byte to its last.
+
+    pydicom leaves out what is cut off, which may be the pixel data, so an element is put behind it
+    and has to come out again.
+    """
+    from pydicom import Dataset
+
+    if syntax == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
+        return datasets.decode(data, syntax)
+    end = Dataset()
+    end.add_new(_END, "OB", _END_VALUE)
+    looks_like = IMPLICIT_VR_LITTLE_ENDIAN
+    if data.startswith(b"\0\x08"):
+        looks_like = EXPLICIT_VR_BIG_ENDIAN
+    elif data[4:6].isalpha():  # a VR
+        looks_like = EXPLICIT_VR_LITTLE_ENDIAN
+    data_set = datasets.decode(data + datasets.encode(end, looks_like), syntax)
+    if _END not in data_set or data_set.pop(_END).value != _END_VALUE:
+        raise _Impossible("the data set is cut off, or more stands behind it")
+    return data_set
+
+
 def _images(data_set: Dataset) -> Iterator[Dataset]:
     """The data set and the items in it, such as icons, that have pixel data.
 
@@ -214,7 +239,7 @@ def _images(data_set: Dataset) -> Iterator[Dataset]:
         yield data_set
     for tag in list(data_set.keys()):
         element = data_set.get_item(tag)
-        if element is not None and element.VR == "SQ":
+        if element.VR == "SQ":
             for item in cast("list[Dataset]", data_set[tag].value):
                 yield from _images(item)
 
@@ -223,7 +248,7 @@ def _images(data_set: Dataset) -> Iterator[Dataset]:
 
 
 def _decompress(image: Dataset, syntax: str, checkpoint: Checkpoint) -> None:
-    """Make an image's pixel data native, and its description what they then are (PS3.3 §C.7.6.3)."""
+    """Make pixel data native, and their description what they then are (PS3.3 §C.7.6.3)."""
     allocated, expected = int(image.BitsAllocated), _frames(image)
     if allocated not in (8, 16, 32, 64):
         raise _Impossible(f"compressed pixels of {allocated} bits allocated are not read")
@@ -233,15 +258,17 @@ def _decompress(image: Dataset, syntax: str, checkpoint: Checkpoint) -> None:
     _check_streams(image, syntax, expected)
     signed = bool(image.get("PixelRepresentation", 0))
     frames: list[bytes] = []
-    properties: dict[str, Any] = {}
-    for array, properties in _decoded(
+    described: dict[str, Any] = {}
+    for array, described in _decoded(  # noqa: B007 - the last one counts
         image,
         syntax,
         # Of JPEG with loss, YCbCr is how the codec keeps colours; of all others it is what the
         # pixels are, and a conversion would round them
         as_rgb=syntax in _LOSSY_JPEG,
         # the sign, which this codec leaves out; but overlays in unused bits stay
-        correct_unused_bits=signed and syntax in _JPEG_LOSSLESS and not _has_embedded_overlay(image),
+        correct_unused_bits=signed
+        and syntax in _JPEG_LOSSLESS
+        and not _has_embedded_overlay(image),
     ):
         checkpoint()
         if array.dtype.itemsize * 8 > allocated:
@@ -262,7 +289,7 @@ def _decompress(image: Dataset, syntax: str, checkpoint: Checkpoint) -> None:
             del image[tag]
     if image.SamplesPerPixel > 1:
         image.PlanarConfiguration = 0
-        interpretation = str(properties["photometric_interpretation"])
+        interpretation = str(described["photometric_interpretation"])
         # a decoder gives as many Cb and Cr as Y
         image.PhotometricInterpretation = interpretation.replace("YBR_FULL_422", "YBR_FULL")
 
@@ -274,12 +301,10 @@ def _frames(image: Dataset) -> int:
     return frames
 
 
-def _decoded(
-    image: Dataset, syntax: str, **options: bool
-) -> Iterator[tuple[Any, dict[str, Any]]]:
+def _decoded(image: Dataset, syntax: str, **options: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
     """The frames of an image, each as pydicom decodes it, with what it then is."""
     from pydicom.dataset import FileMetaDataset
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import UID
 
     decoder = get_decoder(UID(syntax))
@@ -319,9 +344,7 @@ def _check_streams(image: Dataset, syntax: str, expected: int) -> None:
 
 def _has_embedded_overlay(image: Dataset) -> bool:
     """Whether an overlay is in bits of the pixels (retired, PS3.3 2004 §C.9.2)."""
-    return any(
-        (group, 0x0010) in image and (group, 0x3000) not in image for group in _OVERLAYS
-    )
+    return any((group, 0x0010) in image and (group, 0x3000) not in image for group in _OVERLAYS)
 
 
 def _mark_as_lossy(data_set: Dataset) -> None:
@@ -335,9 +358,8 @@ def _mark_as_lossy(data_set: Dataset) -> None:
 
 def _compress(image: Dataset, syntax: str, checkpoint: Checkpoint) -> None:
     """Compress an image's native little endian pixel data, and see that they come out the same."""
-    import numpy as np
     from pydicom.encaps import encapsulate
-    from pydicom.pixels import get_encoder
+    from pydicom.pixels.encoders.base import get_encoder
     from pydicom.uid import UID
 
     encoder = get_encoder(UID(syntax))
@@ -359,7 +381,8 @@ def _compress(image: Dataset, syntax: str, checkpoint: Checkpoint) -> None:
     count = 0
     for count, (array, _) in enumerate(_decoded(image, syntax, **unchanged), 1):
         checkpoint()
-        if count > len(before) or not np.array_equal(array, before[count - 1]):
+        same = count <= len(before) and array.shape == before[count - 1].shape
+        if not same or not (array == before[count - 1]).all():
             raise _Impossible("its pixels would not come out the same")
     if count != len(before) or count != _frames(image):
         raise _Impossible(f"it would have {count} frames instead of {_frames(image)}")
