@@ -70,7 +70,6 @@ def of_data_set(data_set: Dataset, target: str) -> Dataset:
 
 
 def same(one: Dataset, other: Dataset) -> bool:
-    """Whether two images have the same pixels; in the same colours, where both can be had in them."""
     return bool(np.array_equal(one.pixel_array, other.pixel_array))
 
 
@@ -110,7 +109,7 @@ def test_decompressed_pixels_are_those_that_pydicom_decodes(
             transcoded(instance, target)
         return
     after = transcoded(instance, target)
-    assert after.SOPInstanceUID == before.SOPInstanceUID
+    assert after.get("SOPInstanceUID") == before.get("SOPInstanceUID")
     if "PixelData" not in before:
         assert without_image(after) == without_image(before)
         return
@@ -154,12 +153,13 @@ def test_compressed_pixels_are_the_same_or_there_are_none(
     if instance.transfer_syntax_uid == target:
         return
     before = pydicom.dcmread(instance.path)
+    cut_off = instance.path.name == "rtplan_truncated.dcm"
     try:
         after = transcoded(instance, target)
-    except dimse.TranscodingError as error:
-        assert "PixelData" in before or "cut off" in str(error)
-        assert error.target_uid == target
+    except dimse.TranscodingError:
+        assert "PixelData" in before or cut_off
         return
+    assert not cut_off
     assert ("PixelData" in after) is ("PixelData" in before)
     if "PixelData" in before:
         assert after["PixelData"].is_undefined_length
@@ -223,20 +223,23 @@ def test_offset_tables_go_with_the_frames_that_they_are_of() -> None:
     assert np.array_equal(after.pixel_array, before)
 
 
+IMAGE_ATTRIBUTES = (
+    "Rows",
+    "Columns",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelData",
+)
+
+
 def test_an_encapsulated_icon_is_decompressed_too() -> None:
     image = sample("RLELossless")
     icon = Dataset()
-    for keyword in [
-        "Rows",
-        "Columns",
-        "SamplesPerPixel",
-        "PhotometricInterpretation",
-        "BitsAllocated",
-        "BitsStored",
-        "HighBit",
-        "PixelRepresentation",
-        "PixelData",
-    ]:
+    for keyword in IMAGE_ATTRIBUTES:
         icon[keyword] = image[keyword]
     image.IconImageSequence = Sequence([icon])
     after = of_data_set(image, EXPLICIT)
@@ -372,8 +375,22 @@ def native(image: Dataset) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [cut, cut_before_the_marker, noise, no_fragments, rows, bits, one_bit, huge, frames]
-    + [negative_frames, more_frames, no_rows, samples, native],
+    [
+        cut,
+        cut_before_the_marker,
+        noise,
+        no_fragments,
+        rows,
+        bits,
+        one_bit,
+        huge,
+        frames,
+        negative_frames,
+        more_frames,
+        no_rows,
+        samples,
+        native,
+    ],
 )
 @pytest.mark.parametrize(
     "keyword",
@@ -421,8 +438,12 @@ def test_a_file_that_was_replaced_is_not_taken_for_another(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     "syntax",
-    sorted(set(TRANSFER_SYNTAXES) - set(NATIVE_TRANSFER_SYNTAXES) - set(DECODERS))
-    + ["1.2.840.10008.1.2.4.94", "1.2.840.10008.1.2.4.95", "1.2.3.4"],
+    [
+        *sorted(set(TRANSFER_SYNTAXES) - set(NATIVE_TRANSFER_SYNTAXES) - set(DECODERS)),
+        "1.2.840.10008.1.2.4.94",  # JPIP Referenced
+        "1.2.840.10008.1.2.4.95",  # and deflated
+        "1.2.3.4",
+    ],
 )
 def test_video_and_the_like_are_refused(syntax: str) -> None:
     image = sample("RLELossless")

@@ -219,10 +219,11 @@ def _decode_whole(data: bytes, syntax: str) -> Dataset:
         return datasets.decode(data, syntax)
     end = Dataset()
     end.add_new(_END, "OB", _END_VALUE)
-    looks_like = IMPLICIT_VR_LITTLE_ENDIAN
-    if data.startswith(b"\0\x08"):
-        looks_like = EXPLICIT_VR_BIG_ENDIAN
-    elif data[4:6].isalpha():  # a VR
+    big = syntax == EXPLICIT_VR_BIG_ENDIAN
+    if data.startswith((b"\x08\0", b"\0\x08")):  # group 0008, as in datasets.decode
+        big = data.startswith(b"\0")
+    looks_like = EXPLICIT_VR_BIG_ENDIAN if big else IMPLICIT_VR_LITTLE_ENDIAN
+    if not big and data[4:6].isalpha():  # a VR
         looks_like = EXPLICIT_VR_LITTLE_ENDIAN
     data_set = datasets.decode(data + datasets.encode(end, looks_like), syntax)
     if _END not in data_set or data_set.pop(_END).value != _END_VALUE:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -339,10 +340,8 @@ async def test_files_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
         lambda _: JPEG,
     ]
     for answer in answers:
-        try:
+        with suppress(dimse.DimseError):
             await stored(RLE_FILE, answer, EXPLICIT)
-        except dimse.DimseError:
-            pass
         gc.collect()
 
 
@@ -367,7 +366,7 @@ def test_groups_for_transcoding_fit_one_association(tmp_path: Path) -> None:
     ]
     groups = dimse.split_instances(instances, transcode=True)
     sizes = [len(dimse.contexts_for(group, transcode=True)) for group in groups]
-    assert sum(groups, []) == instances
+    assert [instance for group in groups for instance in group] == instances
     assert all(size <= 128 for size in sizes)
     assert len(groups) == 3
 
