@@ -18,7 +18,7 @@ import trio
 from . import datasets
 from .contexts import folder_error, storage_context, transcoding_context
 from .datasets import DataSetError
-from .errors import ContextNotAccepted, InvalidFile, LocalProtocolError
+from .errors import ConnectionFailed, ContextNotAccepted, InvalidFile, LocalProtocolError
 from .part10 import Instance, path_of
 from .protocol.messages import CStoreRSP, Response
 from .protocol.negotiation import AcceptedContext, Negotiated
@@ -213,14 +213,14 @@ async def _ask(policy: MismatchPolicy, mismatch: Mismatch) -> Replacement:
         answer: Any = policy(mismatch)
         if inspect.isawaitable(answer):
             answer = await answer
-    except (ContextNotAccepted, DataSetError, InvalidFile, OSError):
-        raise
     except Exception as error:
+        about_the_instance = (ContextNotAccepted, DataSetError, InvalidFile, OSError)
+        if isinstance(error, about_the_instance) and not isinstance(error, ConnectionFailed):
+            raise
         raise _error(mismatch, f"the policy raised {type(error).__name__}: {error}") from error
-    known = answer is None or isinstance(answer, str | os.PathLike | Instance)
-    if not known and not hasattr(answer, "iterall"):
-        raise _error(mismatch, f"the policy returned a {type(answer).__name__}")
-    return cast("Replacement", answer)
+    if isinstance(answer, str | os.PathLike | Instance | None) or hasattr(answer, "iterall"):
+        return cast("Replacement", answer)
+    raise _error(mismatch, f"the policy returned a {type(answer).__name__}")
 
 
 def _target(mismatch: Mismatch, answer: str, contexts: list[AcceptedContext]) -> AcceptedContext:

@@ -239,13 +239,14 @@ async def test_an_answer_that_is_none_says_so(answer: Any, says: str) -> None:
         await stored(RLE_FILE, lambda _: answer, EXPLICIT)
 
 
-async def test_what_a_policy_raises_is_about_this_instance() -> None:
+@pytest.mark.parametrize("kind", [trio.ClosedResourceError, dimse.ConnectionFailed])
+async def test_what_a_policy_raises_is_about_this_instance(kind: type[Exception]) -> None:
     async def policy(mismatch: dimse.Mismatch) -> None:
-        raise trio.ClosedResourceError("a database of the policy's")
+        raise kind("a database of the policy's")
 
-    with pytest.raises(dimse.TranscodingError, match="raised ClosedResourceError") as caught:
+    with pytest.raises(dimse.TranscodingError, match=f"raised {kind.__name__}") as caught:
         await stored(RLE_FILE, policy, EXPLICIT)
-    assert isinstance(caught.value.__cause__, trio.ClosedResourceError)
+    assert isinstance(caught.value.__cause__, kind)
 
 
 async def test_errors_of_files_come_as_they_are() -> None:
