@@ -201,6 +201,24 @@ def test_jpeg_colours_come_out_as_rgb() -> None:
     assert (after.PhotometricInterpretation, after.PlanarConfiguration) == ("RGB", 0)
 
 
+@pytest.mark.parametrize("interpretation", ["YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_RCT"])
+def test_colours_that_only_a_codec_has_are_refused(interpretation: str) -> None:
+    image = pydicom.dcmread(TEST_FILES / "SC_rgb_rle_2frame.dcm")
+    image.PhotometricInterpretation = interpretation
+    with pytest.raises(dimse.TranscodingError, match=interpretation):
+        of_data_set(image, EXPLICIT)
+
+
+@pytest.mark.parametrize("interpretation", ["YBR_FULL_422", "YBR_FULL"])
+def test_ycbcr_of_a_lossless_source_stays_ycbcr(interpretation: str) -> None:
+    image = pydicom.dcmread(TEST_FILES / "SC_rgb_rle_2frame.dcm")
+    rgb = image.pixel_array
+    image.PhotometricInterpretation = interpretation
+    after = of_data_set(image, EXPLICIT)
+    assert after.PhotometricInterpretation == "YBR_FULL"
+    assert after.PixelData.rstrip(b"\0") == rgb.tobytes().rstrip(b"\0")
+
+
 def test_the_given_data_set_stays_as_it_is() -> None:
     image = sample("RLELossless")
     before = image.PixelData

@@ -20,7 +20,7 @@ from .normalized import NormalizedServices
 from .operations import FindOperation, GetOperation, MoveOperation
 from .part10 import Instance, path_of
 from .performance import Environment
-from .protocol.messages import CEchoRQ, CEchoRSP, CStoreRQ
+from .protocol.messages import CEchoRQ, CEchoRSP, CStoreRQ, CStoreRSP
 from .protocol.negotiation import Negotiated
 from .protocol.uids import VERIFICATION
 from .protocol.upper_layer import Role
@@ -194,7 +194,7 @@ class Association(NormalizedServices):
             )
         finally:
             outgoing.close()
-        return StoreResult.of(invocation.final, outgoing)
+        return StoreResult.of(cast("CStoreRSP", invocation.final), outgoing)
 
     def find(
         self,

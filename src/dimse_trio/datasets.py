@@ -18,7 +18,6 @@ from .protocol.uids import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
-    NATIVE_TRANSFER_SYNTAXES,
     uid_name,
 )
 
@@ -165,11 +164,6 @@ def _write(data_set: Dataset, transfer_syntax_uid: str, implicit_vr: bool) -> by
     except Exception as error:  # as above
         raise DataSetError(f"cannot encode in {uid_name(transfer_syntax_uid)}: {error}") from error
     return buffer.getvalue()
-
-
-def convertible(from_uid: str, to_uid: str) -> bool:
-    """Whether `convert` can re-encode one transfer syntax in the other."""
-    return from_uid in NATIVE_TRANSFER_SYNTAXES and to_uid in NATIVE_TRANSFER_SYNTAXES
 
 
 def convert(instance: Instance, transfer_syntax_uid: str) -> bytes:

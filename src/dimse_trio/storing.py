@@ -20,7 +20,7 @@ from .contexts import folder_error, storage_context, transcoding_context
 from .datasets import DataSetError
 from .errors import ConnectionFailed, ContextNotAccepted, InvalidFile, LocalProtocolError
 from .part10 import Instance, path_of
-from .protocol.messages import CStoreRSP, Response
+from .protocol.messages import CStoreRSP
 from .protocol.negotiation import AcceptedContext, Negotiated
 from .protocol.uids import EXPLICIT_VR_LITTLE_ENDIAN, uid_name
 from .sources import BytesSource, DataSource, FileSource
@@ -78,6 +78,9 @@ def check_policy(on_mismatch: OnMismatch) -> OnMismatch:
     return on_mismatch
 
 
+_RESPONSE = tuple(attrs.fields_dict(CStoreRSP))
+
+
 @attrs.frozen(kw_only=True, slots=False)
 class StoreResult(CStoreRSP):
     """The response to a C-STORE, and what was sent.
@@ -92,10 +95,9 @@ class StoreResult(CStoreRSP):
     transcoded: bool
 
     @classmethod
-    def of(cls, response: Response, outgoing: Outgoing) -> StoreResult:
-        fields = {name: getattr(response, name) for name in attrs.fields_dict(CStoreRSP)}
+    def of(cls, response: CStoreRSP, outgoing: Outgoing) -> StoreResult:
         return cls(
-            **fields,
+            **{name: getattr(response, name) for name in _RESPONSE},
             transfer_syntax_uid=outgoing.context.transfer_syntax,
             transcoded=outgoing.transcoded,
         )

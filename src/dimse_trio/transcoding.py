@@ -292,7 +292,10 @@ def _decompress(image: Dataset, syntax: str, checkpoint: Checkpoint) -> None:
         image.PlanarConfiguration = 0
         interpretation = str(described["photometric_interpretation"])
         # a decoder gives as many Cb and Cr as Y
-        image.PhotometricInterpretation = interpretation.replace("YBR_FULL_422", "YBR_FULL")
+        interpretation = interpretation.replace("YBR_FULL_422", "YBR_FULL")
+        if interpretation.startswith("YBR") and interpretation != "YBR_FULL":
+            raise _Impossible(f"its colours would be {interpretation}, which is for compression")
+        image.PhotometricInterpretation = interpretation
 
 
 def _frames(image: Dataset) -> int:
