@@ -493,6 +493,30 @@ def test_encapsulated_pixels_in_a_native_transfer_syntax_are_refused() -> None:
         of_data_set(image, RLE)
 
 
+@pytest.mark.parametrize("keyword", ["JPEGBaseline8Bit", "JPEGLSLossless", "JPEG2000Lossless"])
+def test_a_stream_of_another_size_is_not_decoded(
+    keyword: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dimse_trio.transcoding._decoded", None)
+    image = sample(keyword)
+    rows, columns = image.Rows, image.Columns
+    image.Rows, image.Columns = 2 * rows, columns // 2
+    with pytest.raises(dimse.TranscodingError, match=f"has {rows} rows and {columns} columns"):
+        of_data_set(image, EXPLICIT)
+
+
+def test_a_plugin_that_panics_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those written in Rust do, with what is no Exception."""
+    panic = type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})
+
+    def decoded(*_: object, **__: object) -> None:
+        raise panic("index out of bounds")
+
+    monkeypatch.setattr("dimse_trio.transcoding._decoded", decoded)
+    with pytest.raises(dimse.TranscodingError, match="index out of bounds"):
+        of_data_set(sample("RLELossless"), EXPLICIT)
+
+
 # -- what is not installed -------------------------------------------------------------------------
 
 

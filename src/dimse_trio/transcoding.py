@@ -8,6 +8,7 @@ does not pass is an error; a data set never leaves without its pixels (PS3.5 §8
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
@@ -59,9 +60,12 @@ _PIXEL_DATA = 0x7FE0_0010
 _FLOAT_PIXEL_DATA = (0x7FE0_0008, 0x7FE0_0009)
 _OFFSET_TABLES = (0x7FE0_0001, 0x7FE0_0002, 0x7FE0_0003)
 _PIXEL_DATA_PROVIDER_URL = 0x0028_7FE0
+_PANIC = "pyo3_runtime"
+"""Where the exceptions are from that plugins in Rust end with, which are no `Exception`s."""
 _END, _END_VALUE = 0xFFFF_FFFD, b"end of the data set."
 _OVERLAYS = range(0x6000, 0x6020, 2)
 _END_OF_IMAGE = b"\xff\xd9"
+_START_OF_FRAME = frozenset((*range(0xC0, 0xD0), 0xF7)) - {0xC4, 0xC8, 0xCC}
 _MAX_LENGTH = (1 << 32) - 2
 """Longest value that is not of undefined length, in bytes (PS3.5 §7.1)."""
 
@@ -149,7 +153,9 @@ class Transcoding:
             raise
         except _Impossible as error:
             raise self._error(str(error), error.missing) from error.__cause__
-        except Exception as error:  # pydicom and its plugins raise whatever they meet
+        except BaseException as error:  # pydicom and its plugins raise whatever they meet
+            if not isinstance(error, Exception) and type(error).__module__ != _PANIC:
+                raise
             said = " ".join(str(error).split()) or type(error).__name__
             raise self._error(said) from error
         return datasets.encode(data_set, self.target_uid)
@@ -342,8 +348,32 @@ def _check_streams(image: Dataset, syntax: str, expected: int) -> None:
         number += 1
         if syntax != _RLE and not frame.rstrip(b"\0\xff").endswith(_END_OF_IMAGE):
             raise _Impossible(f"the stream of frame {number} is cut off")
+        size = _stream_size(frame)
+        if size is not None and size != (image.Rows, image.Columns):
+            raise _Impossible(f"frame {number} has {size[0]} rows and {size[1]} columns")
     if number != expected:
         raise _Impossible(f"it has {number} frames instead of {expected}")
+
+
+def _stream_size(frame: bytes) -> tuple[int, int] | None:
+    """Rows and columns as the header of a stream has them; `None` where it does not say.
+
+    So that no decoder makes room for more than the image has (ITU-T T.81 §B.2.2, T.800 §A.5.1).
+    """
+    if frame.startswith(b"\xff\x4f\xff\x51"):
+        if len(frame) < 24:
+            return None
+        width, height, left, top = struct.unpack_from(">4L", frame, 8)
+        return height - top, width - left
+    position = 2
+    while position + 9 <= len(frame) and frame[position] == 0xFF:
+        marker, length = frame[position + 1], int.from_bytes(frame[position + 2 : position + 4])
+        if marker in _START_OF_FRAME:
+            rows, columns = struct.unpack_from(">HH", frame, position + 5)
+            return (rows, columns) if rows else None  # it may say so at the end
+        # markers may be preceded by any number of these
+        position += 1 if marker == 0xFF else 2 + length
+    return None
 
 
 def _has_embedded_overlay(image: Dataset) -> bool:
