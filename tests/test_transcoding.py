@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -443,6 +444,26 @@ def test_a_file_that_is_cut_off_is_an_error(tmp_path: Path) -> None:
         path.write_bytes(whole[: len(whole) * 3 // 4])
         with pytest.raises(dimse.DataSetError):
             transcoded(dimse.Instance.from_file(path), EXPLICIT)
+
+
+@pytest.mark.parametrize("keyword", [k for k in SAMPLES if dimse.uid_of(k) in DECODERS])
+def test_whatever_the_bytes_are_it_is_an_instance_or_an_error(keyword: str, tmp_path: Path) -> None:
+    chance = random.Random(keyword)
+    path = tmp_path / "image.dcm"
+    whole = dimse.Instance.from_file(TEST_FILES / SAMPLES[keyword])
+    for _ in range(100):
+        data = bytearray(whole.path.read_bytes())
+        for _ in range(chance.randint(1, 8)):
+            data[chance.randrange(whole.offset, len(data))] = chance.randrange(256)
+        if chance.random() < 0.2:
+            del data[chance.randrange(whole.offset, len(data)) :]
+        path.write_bytes(data)
+        try:
+            after = transcoded(dimse.Instance.from_file(path), EXPLICIT)
+        except dimse.DimseError:
+            continue
+        if "PixelData" in after:
+            assert not after["PixelData"].is_undefined_length
 
 
 def test_a_file_that_was_replaced_is_not_taken_for_another(tmp_path: Path) -> None:
