@@ -13,11 +13,14 @@ import pytest
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate, encapsulate_extended, generate_frames
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID
 
 import dimse_trio as dimse
 from dimse_trio import datasets
+from dimse_trio.part10 import file_header
 from dimse_trio.protocol.uids import NATIVE_TRANSFER_SYNTAXES, TRANSFER_SYNTAXES
 from dimse_trio.transcoding import DECODERS, ENCODERS, Transcoding
 from interop.samples import SAMPLES, TEST_FILES
@@ -255,13 +258,27 @@ IMAGE_ATTRIBUTES = (
 )
 
 
-def test_an_encapsulated_icon_is_decompressed_too() -> None:
+@pytest.mark.parametrize("implicit", [False, True], ids=["explicit", "implicit"])
+def test_an_encapsulated_icon_is_decompressed_too(implicit: bool, tmp_path: Path) -> None:
+    """Some write implicit VRs where they must be explicit."""
     image = sample("RLELossless")
     icon = Dataset()
     for keyword in IMAGE_ATTRIBUTES:
         icon[keyword] = image[keyword]
     image.IconImageSequence = Sequence([icon])
-    after = of_data_set(image, EXPLICIT)
+    image["IconImageSequence"].is_undefined_length = False
+    icon.is_undefined_length_sequence_item = False
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, implicit
+    write_dataset(buffer, image)
+    path = tmp_path / "image.dcm"
+    header = file_header(
+        sop_class_uid=image.SOPClassUID,
+        sop_instance_uid=image.SOPInstanceUID,
+        transfer_syntax_uid=RLE,
+    )
+    path.write_bytes(header + buffer.getvalue())
+    after = transcoded(dimse.Instance.from_file(path), EXPLICIT)
     inner = after.IconImageSequence[0]
     assert not inner["PixelData"].is_undefined_length
     assert inner.PixelData == after.PixelData

@@ -240,13 +240,12 @@ def _decode_whole(data: bytes, syntax: str) -> Dataset:
 def _images(data_set: Dataset) -> Iterator[Dataset]:
     """The data set and the items in it, such as icons, that have pixel data.
 
-    Elements other than sequences are left as they are, undecoded.
+    With explicit VRs, elements other than sequences are left as they are, undecoded.
     """
     if _PIXEL_DATA in data_set:
         yield data_set
     for tag in list(data_set.keys()):
-        element = data_set.get_item(tag)
-        if element.VR == "SQ":
+        if data_set.get_item(tag).VR in ("SQ", None) and data_set[tag].VR == "SQ":
             for item in cast("list[Dataset]", data_set[tag].value):
                 yield from _images(item)
 
