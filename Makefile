@@ -28,7 +28,7 @@ help:
 	@tools/make-env .venv-demo '.[all]'
 
 .venv-test/.stamp: pyproject.toml tools/make-env
-	@tools/make-env .venv-test --editable '.[all]' --group test
+	@tools/make-env .venv-test --editable '.[all,transcode]' --group test
 
 # as users install it: an editable one would start more slowly
 .venv-bench/.stamp: pyproject.toml tools/make-env $(SOURCES)
@@ -42,7 +42,7 @@ help:
 	@tools/make-env .venv-types --editable '.[all]' --group types
 
 .venv-typing/.stamp: pyproject.toml tools/make-env
-	@tools/make-env .venv-typing --editable '.[all,typing]' --group test
+	@tools/make-env .venv-typing --editable '.[all,transcode,typing]' --group test
 
 .venv-docs/.stamp: pyproject.toml tools/make-env
 	@tools/make-env .venv-docs --editable '.[all]' --group docs

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+import trio
 
 import dimse_trio as dimse
 
@@ -166,6 +167,30 @@ def test_remote_stores_a_folder_and_fetches_a_study(
     assert lines[0].startswith(f"{folder / 'notes.txt'}: ")
     assert lines[1:] == ["2 of 3 stored", "2 instances by C-GET, complete: True"]
     assert len(list(output.iterdir())) == 2
+
+
+async def test_transcode_decompresses_what_was_compressed_without_loss(tmp_path: Path) -> None:
+    rle, jpeg = FILES / "MR_small_RLE.dcm", FILES / "SC_rgb_jpeg_dcmtk.dcm"
+    classes = {dimse.Instance.from_file(path).sop_class_uid for path in (MR, jpeg)}
+    native = (dimse.uid_of("ExplicitVRLittleEndian"),)
+    contexts = [dimse.PresentationContext(uid, native) for uid in sorted(classes)]
+    async with dimse.open_server(Saving(tmp_path), contexts=contexts) as server:
+        arguments = "transcode.py", "127.0.0.1", server.port, "ARCHIVE", MR, rle, jpeg
+        lines = await trio.to_thread.run_sync(script, *arguments)
+    assert lines[0] == f"{MR} sent in ExplicitVRLittleEndian"
+    assert lines[1] == f"{rle} transcoded to ExplicitVRLittleEndian"
+    assert lines[2].startswith(f"{jpeg} not sent: no presentation context for ")
+
+
+class Saving:
+    """Takes what is sent, into a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def handle_store(self, request: dimse.StoreRequest) -> dimse.Status:
+        await request.save_as(self._folder / request.file_name)
+        return dimse.Status.SUCCESS
 
 
 def test_client_goes_through_all_of_it(archive: tuple[str, int, str], tmp_path: Path) -> None:

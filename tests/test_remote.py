@@ -237,7 +237,7 @@ async def test_paths_instances_and_data_sets_are_stored_alike(files: list[Path])
         outcomes = await remote(server.port).store(given)
         assert [o.stored for o in outcomes] == [True] * 4
         assert await remote(server.port).store(files[3]) == [
-            dimse.StoreOutcome(files[3], "1.2.3.3", dimse.Status.SUCCESS, None)
+            dimse.StoreOutcome(files[3], "1.2.3.3", dimse.Status.SUCCESS, None, EXPLICIT)
         ]
         assert await remote(server.port).store([]) == []
     assert set(handler.taken) == {"1.2.3.0", "1.2.3.1", "1.2.3.2", "1.5", "1.2.3.3"}

@@ -116,6 +116,12 @@ if TYPE_CHECKING:
     from .server import serve as serve
     from .server import serve_stream as serve_stream
     from .settings import ServerOptions as ServerOptions
+    from .storing import Mismatch as Mismatch
+    from .storing import MismatchPolicy as MismatchPolicy
+    from .storing import OnMismatch as OnMismatch
+    from .storing import Replacement as Replacement
+    from .storing import StoreResult as StoreResult
+    from .transcoding import TranscodingError as TranscodingError
 else:
     _NAMES = {
         "acceptor": "ServerStatistics",
@@ -160,6 +166,8 @@ else:
         "sending": "StoreOutcome",
         "server": "Server open_server serve serve_stream",
         "settings": "ServerOptions",
+        "storing": "Mismatch MismatchPolicy OnMismatch Replacement StoreResult",
+        "transcoding": "TranscodingError",
     }
     _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 

@@ -238,6 +238,7 @@ class Acceptor:
             open_sub_association=self._sub_association_opener(
                 settings.ae_title or request.called_ae_title or DEFAULT_AE_TITLE
             ),
+            on_mismatch=settings.on_mismatch,
         )
 
     def _sub_association_opener(self, calling_ae_title: str) -> OpenSubAssociation:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, cast, final
 
 import trio
 
-from . import datasets
-from .contexts import context_for, folder_error, storage_context
+from .contexts import context_for
 from .errors import AssociationError, LocalProtocolError, leaves
 from .exchange import Exchange
 from .link import Link
@@ -22,12 +21,12 @@ from .operations import FindOperation, GetOperation, MoveOperation
 from .part10 import Instance, path_of
 from .performance import Environment
 from .protocol.messages import CEchoRQ, CEchoRSP, CStoreRQ, CStoreRSP
-from .protocol.negotiation import AcceptedContext, Negotiated
+from .protocol.negotiation import Negotiated
 from .protocol.uids import VERIFICATION
 from .protocol.upper_layer import Role
 from .queries import Query, query
 from .requests import MoveOriginator
-from .sources import BytesSource, DataSource, FileSource
+from .storing import TRANSCODED_AT_ONCE, OnMismatch, StoreResult, prepare
 
 if TYPE_CHECKING:
     import os
@@ -51,6 +50,7 @@ class Association(NormalizedServices):
         self._exchange.on_end = self._on_end
         self._nursery: trio.Nursery | None = None
         self._raise_end = False
+        self._room_for_transcoded = trio.Semaphore(TRANSCODED_AT_ONCE)
 
     def __repr__(self) -> str:
         return (
@@ -144,82 +144,57 @@ class Association(NormalizedServices):
         check: bool = True,
         priority: int = 0,
         move_originator: MoveOriginator | None = None,
-    ) -> CStoreRSP:
+        on_mismatch: OnMismatch = "error",
+    ) -> StoreResult:
         """C-STORE: send an instance (PS3.7 §9.1.1).
 
         A file is sent as it is, from disk, where the peer accepts its transfer syntax. A file or
-        data set in a native transfer syntax is re-encoded where it accepts only another native one.
+        data set in a native transfer syntax is re-encoded where it accepts only another native one,
+        which changes no pixel. Beyond that `on_mismatch` decides: "error" raises
+        `ContextNotAccepted`; "transcode" decompresses, or compresses without loss; a policy is
+        asked. Two transcoded instances at a time are held in memory for one association.
 
         Cancelled before its first PDU or after its last, it leaves the association usable, and the
         late response is dropped; in between the association is aborted, as half a message cannot
-        be taken back. It may block after cancellation for as long as one write takes.
+        be taken back. It may block after cancellation for as long as one write takes, or the
+        transcoding of one frame.
 
         Args:
             instance: The path of a DICOM file, an `Instance`, or a pydicom data set.
             check: Whether a failure status is raised; a warning is always returned.
             priority: 0 medium, 1 high, 2 low; most peers take no notice.
             move_originator: Whose C-MOVE this is a sub-operation of.
+            on_mismatch: What to do about a transfer syntax that the peer does not accept: "error",
+                "transcode", or a function that is given the `Mismatch` and says.
 
         Raises:
             StatusError: A failure status, unless `check=False`.
-            ContextNotAccepted: The peer accepts no context that this instance could be sent on.
+            ContextNotAccepted: The peer accepts no context that this instance could be sent on, or
+                the policy has refused it.
+            TranscodingError: It could not be transcoded, or the policy failed.
             InvalidFile, DataSetError: The instance cannot be sent.
             OSError: The file cannot be read, or is a folder.
             AssociationError: The association is over, or ends before the response.
         """
-        if (path := path_of(instance)) is not None:
-            try:
-                opened = FileSource.open(path)
-            except OSError:
-                if path.is_dir():
-                    raise folder_error(path) from None
-                raise
-            try:
-                return await self._store(opened.instance, opened, check, priority, move_originator)
-            finally:
-                opened.close()
-        if not isinstance(instance, Instance) and not hasattr(instance, "iterall"):
-            raise TypeError(
-                f"store takes a path, an Instance or a data set, not {type(instance).__name__}"
-            )
-        item = cast("Instance | Dataset", instance)
-        return await self._store(item, None, check, priority, move_originator)
-
-    async def _store(
-        self,
-        item: Instance | Dataset,
-        opened: FileSource | None,
-        check: bool,
-        priority: int,
-        move_originator: MoveOriginator | None,
-    ) -> CStoreRSP:
-        """`store`, of a file that may be open already."""
-        if isinstance(item, Instance):
-            sop_class, sop_instance = item.sop_class_uid, item.sop_instance_uid
-            syntax: str | None = item.transfer_syntax_uid
-        else:
-            sop_class, sop_instance = datasets.sop_uids(item)
-            syntax = datasets.original_transfer_syntax(item)
-        context = storage_context(self.negotiated, sop_class, syntax)
+        outgoing = await prepare(self.negotiated, instance, on_mismatch, self._room_for_transcoded)
         originator = move_originator or MoveOriginator(None, None)
-        source = _source(item, opened, context)
         try:
             invocation = await self._exchange.request(
-                context,
+                outgoing.context,
                 lambda message_id: CStoreRQ(
                     message_id=message_id,
-                    affected_sop_class_uid=sop_class,
-                    affected_sop_instance_uid=sop_instance,
+                    affected_sop_class_uid=outgoing.sop_class_uid,
+                    affected_sop_instance_uid=outgoing.sop_instance_uid,
                     priority=priority,
                     move_originator_ae_title=originator.ae_title,
                     move_originator_message_id=originator.message_id,
                 ),
-                source,
+                outgoing.source,
                 check=check,
             )
         finally:
-            source.close()
-        return cast("CStoreRSP", invocation.final)
+            outgoing.close()
+        return StoreResult.of(cast("CStoreRSP", invocation.final), outgoing)
 
     def find(
         self,
@@ -340,17 +315,6 @@ class Association(NormalizedServices):
             raise _bare(failure, in_body)
         if self._raise_end and exchange.end is not None and (cut or not exchange.told):
             raise exchange.end
-
-
-def _source(
-    item: Instance | Dataset, opened: FileSource | None, context: AcceptedContext
-) -> DataSource:
-    """The bytes of an instance in a context's transfer syntax."""
-    if not isinstance(item, Instance):
-        return BytesSource(datasets.encode(item, context.transfer_syntax))
-    if item.transfer_syntax_uid == context.transfer_syntax:
-        return opened or FileSource(item)
-    return BytesSource(datasets.convert(item, context.transfer_syntax))
 
 
 def _bare(failure: BaseException, in_body: BaseException | None) -> BaseException:

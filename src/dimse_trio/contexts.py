@@ -39,6 +39,7 @@ from .protocol.uids import (
     sop_classes,
     uid_name,
 )
+from .transcoding import ENCODERS
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -93,7 +94,7 @@ def default_contexts() -> list[PresentationContext]:
 
 
 def contexts_for(
-    instances: Source | Iterable[Source],
+    instances: Source | Iterable[Source], *, transcode: bool = False
 ) -> list[PresentationContext]:
     """Just what it takes to send these: one context per SOP class and transfer syntax.
 
@@ -102,6 +103,8 @@ def contexts_for(
 
     Args:
         instances: Paths of DICOM files, `Instance`s or data sets; or a single one.
+        transcode: Whether compressed ones get that context too, and all of them one with what can
+            be compressed to, for `on_mismatch="transcode"` or a policy.
 
     Raises:
         OSError: A file cannot be read, or is a folder.
@@ -115,13 +118,15 @@ def contexts_for(
     native = {
         sop_class: None
         for sop_class, syntax in pairs
-        if syntax is None or syntax in NATIVE_TRANSFER_SYNTAXES
+        if transcode or syntax is None or syntax in NATIVE_TRANSFER_SYNTAXES
     }
     contexts += [
         PresentationContext(sop_class, DEFAULT_TRANSFER_SYNTAXES)
         for sop_class in native
         if not all((sop_class, syntax) in pairs for syntax in DEFAULT_TRANSFER_SYNTAXES)
     ]
+    if transcode:
+        contexts += [PresentationContext(sop_class, tuple(ENCODERS)) for sop_class in native]
     return contexts
 
 
@@ -148,20 +153,23 @@ def _classes_of(
     return datasets.sop_uids(data_set)[0], datasets.original_transfer_syntax(data_set)
 
 
-def split_instances(instances: Iterable[SendableT]) -> list[list[SendableT]]:
+def split_instances(
+    instances: Iterable[SendableT], *, transcode: bool = False
+) -> list[list[SendableT]]:
     """The instances in groups whose `contexts_for` fit one association each, order kept."""
+    fallbacks = 2 if transcode else 1
     groups: list[list[SendableT]] = []
     budget = 0
     seen: dict[str, set[str | None]] = {}
     for instance in instances:
         sop_class, syntax = _classes_of(instance)
         syntaxes = seen.setdefault(sop_class, set())
-        # a SOP class costs its transfer syntaxes and perhaps one native fallback
-        cost = (syntax not in syntaxes) + (not syntaxes)
+        # a SOP class costs its transfer syntaxes and perhaps one native fallback, or two
+        cost = (syntax not in syntaxes) + (0 if syntaxes else fallbacks)
         if not groups or budget + cost > MAX_CONTEXTS:
             groups.append([])
             syntaxes = set[str | None]()
-            seen, budget, cost = {sop_class: syntaxes}, 0, 2
+            seen, budget, cost = {sop_class: syntaxes}, 0, 1 + fallbacks
         syntaxes.add(syntax)
         budget += cost
         groups[-1].append(instance)
@@ -307,6 +315,13 @@ def storage_context(
     raise _not_accepted(negotiated, (sop_class_uid,), transfer_syntax_uid)
 
 
+def transcoding_context(contexts: Iterable[AcceptedContext]) -> AcceptedContext | None:
+    """The context to transcode to: of a native transfer syntax, else of a lossless compression."""
+    by_syntax = {context.transfer_syntax: context for context in contexts}
+    wanted = (*NATIVE_TRANSFER_SYNTAXES, *ENCODERS)
+    return next((by_syntax[syntax] for syntax in wanted if syntax in by_syntax), None)
+
+
 def _contexts_with(abstract_syntax: str) -> str:
     """What to open the association with for a class that was not proposed."""
     entry = SOP_CLASSES.get(abstract_syntax)
@@ -318,6 +333,9 @@ def _contexts_with(abstract_syntax: str) -> str:
     if abstract_syntax in (VERIFICATION, *QUERY_RETRIEVE, MODALITY_WORKLIST_FIND):
         advice += " or the default_contexts(), which have it"
     return advice
+
+
+_CONVERT = 'convert the file, or let store do it (on_mismatch="transcode")'
 
 
 def _not_accepted(
@@ -349,9 +367,9 @@ def _not_accepted(
         advice = f"propose PresentationContext({abstract_syntaxes[0]!r}, scp=True, scu=False)"
     offered = (c for c in negotiated.refused if c.abstract_syntax in abstract_syntaxes)
     if any(transfer_syntax in context.transfer_syntaxes for context in offered):
-        advice = "the peer does not take this transfer syntax from us: convert the file"
+        advice = f"the peer does not take this transfer syntax from us: {_CONVERT}"
     elif accepted and transfer_syntax is not None:
-        advice = "propose the transfer syntax itself (contexts_for(paths)), or convert the file"
+        advice = f"propose the transfer syntax itself (contexts_for(paths)), or {_CONVERT}"
     return ContextNotAccepted(
         f"no presentation context for {what}. Proposed: {'; '.join(refused + accepted)}. {advice}"
     )

@@ -18,7 +18,6 @@ from .protocol.uids import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
-    NATIVE_TRANSFER_SYNTAXES,
     uid_name,
 )
 
@@ -167,11 +166,6 @@ def _write(data_set: Dataset, transfer_syntax_uid: str, implicit_vr: bool) -> by
     return buffer.getvalue()
 
 
-def convertible(from_uid: str, to_uid: str) -> bool:
-    """Whether `convert` can re-encode one transfer syntax in the other."""
-    return from_uid in NATIVE_TRANSFER_SYNTAXES and to_uid in NATIVE_TRANSFER_SYNTAXES
-
-
 def convert(instance: Instance, transfer_syntax_uid: str) -> bytes:
     """The data set of a file, re-encoded between native transfer syntaxes; no pixel changes.
 
@@ -186,13 +180,13 @@ def convert(instance: Instance, transfer_syntax_uid: str) -> bytes:
     big = EXPLICIT_VR_BIG_ENDIAN
     if (instance.transfer_syntax_uid == big) != (transfer_syntax_uid == big):
         try:
-            _swap_words(data_set)
+            swap_words(data_set)
         except Exception as error:  # as in decode, of which this forces the rest
             raise DataSetError(f"{instance.path}: {error}") from error
     return encode(data_set, transfer_syntax_uid)
 
 
-def _swap_words(data_set: Dataset) -> None:
+def swap_words(data_set: Dataset) -> None:
     """Turn the bytes of the values that pydicom keeps as they came from a file."""
     for element in data_set.iterall():
         width = _WORD_LENGTHS.get(element.VR)

@@ -33,6 +33,7 @@ from .protocol.messages import (
 from .protocol.negotiation import AcceptedContext, PresentationContext
 from .protocol.status import Status
 from .sources import BytesSource
+from .storing import OnMismatch
 
 if TYPE_CHECKING:
     from .association import Association
@@ -65,6 +66,7 @@ class Environment:
     accept_invalid_uids: bool = False
     resolve_destination: Callable[[str], Awaitable[Destination | None]] | None = None
     open_sub_association: OpenSubAssociation | None = None
+    on_mismatch: OnMismatch = "error"
 
 
 @attrs.frozen

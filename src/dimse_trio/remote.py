@@ -40,6 +40,7 @@ from .protocol.uids import VERIFICATION
 from .queries import Query, query
 from .sending import Sending, StoreOutcome, StoreProgress
 from .server import Server, open_server
+from .storing import OnMismatch, check_policy
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -272,6 +273,7 @@ class RemoteAE:
         *,
         jobs: int = 1,
         progress: StoreProgress | None = None,
+        on_mismatch: OnMismatch = "error",
     ) -> list[StoreOutcome]:
         """C-STORE of files, folders with all below them, `Instance`s and data sets.
 
@@ -283,6 +285,8 @@ class RemoteAE:
             instances: What to send. Hidden files and DICOMDIRs in folders are left out.
             jobs: Associations at a time; a peer that takes fewer gets fewer.
             progress: Called with each outcome, how many there have been, and of how many.
+            on_mismatch: As for `Association.store`. Unless it is "error", contexts are proposed to
+                transcode to.
 
         Returns:
             An outcome for each file and data set: first files that cannot be read, then the others
@@ -290,6 +294,7 @@ class RemoteAE:
         """
         if jobs < 1:
             raise LocalProtocolError("jobs is at least 1")
+        check_policy(on_mismatch)
         single = isinstance(instances, str | os.PathLike | Instance) or hasattr(
             instances, "iterall"
         )
@@ -305,7 +310,12 @@ class RemoteAE:
             sendable += found
             unreadable += (StoreOutcome(each.path, "", None, each.error) for each in bad)
         sending = Sending(
-            self._lease, jobs=jobs, retries=self._retries, pause=self._pause, progress=progress
+            self._lease,
+            jobs=jobs,
+            retries=self._retries,
+            pause=self._pause,
+            progress=progress,
+            on_mismatch=on_mismatch,
         )
         return await sending.run(sendable, unreadable)
 

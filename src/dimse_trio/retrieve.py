@@ -21,6 +21,7 @@ from .performance import Final, OperationCancelled, Performance
 from .protocol.messages import CGetRQ, CMoveRQ
 from .protocol.status import Status, StatusCategory
 from .requests import GetRequest, MoveOriginator, MoveRequest
+from .transcoding import TranscodingError
 
 if TYPE_CHECKING:
     from .association import Association
@@ -125,11 +126,19 @@ async def _store_one(
 ) -> Status | None:
     """One C-STORE sub-operation; `None` if it could not be performed, which is logged."""
     try:
-        return (await association.store(item, check=False, move_originator=originator)).status
+        result = await association.store(
+            item,
+            check=False,
+            move_originator=originator,
+            on_mismatch=performance.environment.on_mismatch,
+        )
+        return result.status
     except (ContextNotAccepted, InvalidFile, DataSetError, OSError) as error:
         _log_failure(performance, error)
         if isinstance(error, ContextNotAccepted):
             counts.why = counts.why or "no presentation context for an instance"
+        elif isinstance(error, TranscodingError):
+            counts.why = counts.why or "an instance cannot be transcoded"
         return None
 
 
@@ -169,7 +178,8 @@ async def perform_move(performance: Performance) -> Final:
         )
     instances, counts = await _collect(performance, method(request))
     try:
-        for group in split_instances(instances):
+        transcode = performance.environment.on_mismatch != "error"
+        for group in split_instances(instances, transcode=transcode):
             await performance.step(_move_group, performance, destination, group, counts)
     except OperationCancelled:
         return counts.final(performance, cancelled=True)
@@ -187,9 +197,10 @@ async def _move_group(
     originator = MoveOriginator(
         performance.association.peer_ae_title, performance.request.message_id
     )
+    contexts = contexts_for(group, transcode=performance.environment.on_mismatch != "error")
     done = 0
     try:
-        async with open_sub_association(destination, title, contexts_for(group)) as association:
+        async with open_sub_association(destination, title, contexts) as association:
             for item in group:
                 status = await _store_one(performance, association, item, counts, originator)
                 counts.count(_uid_of(item), status)

@@ -23,6 +23,7 @@ from .part10 import Instance
 from .pool import Lease, Lessor, worth_retrying
 from .protocol.negotiation import PresentationContext
 from .protocol.status import Status
+from .storing import OnMismatch, StoreResult, check_policy
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -40,12 +41,16 @@ class StoreOutcome:
         sop_instance_uid: Empty where the file is no instance.
         status: The peer's, if it answered.
         error: Why it was not stored; `None` if it was, perhaps with a warning as its status.
+        transfer_syntax_uid: What it was sent in; `None` where the peer did not answer.
+        transcoded: Whether its pixel data were decompressed or compressed for that.
     """
 
     source: Path | Dataset
     sop_instance_uid: str
     status: Status | None
     error: Exception | None
+    transfer_syntax_uid: str | None = None
+    transcoded: bool = False
 
     @property
     def stored(self) -> bool:
@@ -72,6 +77,7 @@ class Sending:
         retries: How often an instance, or opening an association, is tried again.
         pause: Seconds before the first of these tries; twice as long before each next.
         progress: Told each outcome.
+        on_mismatch: As for `Association.store`.
     """
 
     def __init__(
@@ -82,12 +88,14 @@ class Sending:
         retries: int,
         pause: float,
         progress: StoreProgress | None,
+        on_mismatch: OnMismatch = "error",
     ) -> None:
         self._lessor = lessor
         self._jobs = jobs
         self._retries = retries
         self._pause = pause
         self._progress = progress
+        self._on_mismatch: OnMismatch = check_policy(on_mismatch)
         self._queue: deque[_Item] = deque()
         self._outcomes: dict[int, StoreOutcome] = {}
         self._total = 0
@@ -104,10 +112,12 @@ class Sending:
         for position, outcome in enumerate(unreadable):
             self._settle(position - len(unreadable), outcome)
         index = 0
-        for group in split_instances(instances):
+        transcode = self._on_mismatch != "error"
+        for group in split_instances(instances, transcode=transcode):
             self._queue.extend(_Item(index + n, item) for n, item in enumerate(group))
             index += len(group)
-            await self._send_group(contexts_for(group), min(self._jobs, len(group)))
+            contexts = contexts_for(group, transcode=transcode)
+            await self._send_group(contexts, min(self._jobs, len(group)))
         return [self._outcomes[index] for index in sorted(self._outcomes)]
 
     def _settle(self, index: int, outcome: StoreOutcome) -> None:
@@ -115,8 +125,20 @@ class Sending:
         if self._progress is not None:
             self._progress(outcome, len(self._outcomes), self._total)
 
-    def _fail(self, item: _Item, error: Exception, status: Status | None = None) -> None:
-        outcome = StoreOutcome(_source_of(item.instance), _uid_of(item.instance), status, error)
+    def _fail(self, item: _Item, error: Exception) -> None:
+        """What became of an instance that the peer did not answer about."""
+        outcome = StoreOutcome(_source_of(item.instance), _uid_of(item.instance), None, error)
+        self._settle(item.index, outcome)
+
+    def _answered(self, item: _Item, response: StoreResult) -> None:
+        outcome = StoreOutcome(
+            _source_of(item.instance),
+            _uid_of(item.instance),
+            response.status,
+            StatusError.of(response) if response.status.is_failure else None,
+            response.transfer_syntax_uid,
+            response.transcoded,
+        )
         self._settle(item.index, outcome)
 
     async def _send_group(self, contexts: list[PresentationContext], jobs: int) -> None:
@@ -190,7 +212,9 @@ class Sending:
 
     async def _send(self, association: Association, item: _Item) -> None:
         try:
-            response = await association.store(item.instance, check=False)
+            response = await association.store(
+                item.instance, check=False, on_mismatch=self._on_mismatch
+            )
         except (ContextNotAccepted, DataSetError, InvalidFile) as error:
             self._fail(item, error)
         except AssociationError:
@@ -198,12 +222,7 @@ class Sending:
         except OSError as error:
             self._fail(item, error)
         else:
-            if response.status.is_failure:
-                self._fail(item, StatusError.of(response), response.status)
-                return
-            instance = item.instance
-            outcome = StoreOutcome(_source_of(instance), _uid_of(instance), response.status, None)
-            self._settle(item.index, outcome)
+            self._answered(item, response)
 
 
 def _source_of(instance: Instance | Dataset) -> Path | Dataset:

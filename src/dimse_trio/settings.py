@@ -17,6 +17,7 @@ from .protocol.acceptance import REQUESTORS_ORDER, Policy, TransferSyntaxPrefere
 from .protocol.extended import QueryOptions, StorageOptions
 from .protocol.negotiation import PresentationContext
 from .protocol.pdus import Implementation
+from .storing import OnMismatch, check_policy
 
 OptionsT = TypeVar("OptionsT", QueryOptions, StorageOptions)
 PeerMap = Mapping[str, Destination | tuple[str, int]]
@@ -56,6 +57,9 @@ class ServerOptions(TypedDict, total=False):
     peers: PeerMap | None
     """AE title to `Destination` or `(host, port)`: where a C-MOVE may go. A handler with
     `resolve_destination` is asked instead."""
+    on_mismatch: OnMismatch
+    """What sub-operations of C-GET and C-MOVE do about a transfer syntax that the requestor or the
+    destination does not take: as for `Association.store`. What cannot be transcoded has failed."""
     max_associations: int
     """Beyond these, an association is rejected as transient, local limit exceeded. 200: enough for
     a department, and for its memory."""
@@ -182,6 +186,7 @@ class ServerSettings:
     strict: bool = False
     ssl_context: ssl.SSLContext | None = None
     peers: Mapping[str, Destination] = attrs.field(default=None, converter=_destinations)
+    on_mismatch: OnMismatch = attrs.field(default="error", converter=check_policy)
     max_associations: int = attrs.field(default=200, validator=_at_least_one)
     max_associations_per_peer: int = attrs.field(default=100, validator=_at_least_one)
     max_unassociated: int = attrs.field(

@@ -79,6 +79,28 @@ async def test_json_has_an_object_for_each_file(empty: Keeper, folder: Path) -> 
     assert {(row["status"], row["error"]) for row in rows.values()} == {(0, None)}
 
 
+async def test_what_the_peer_does_not_take_is_transcoded_when_asked_for(
+    empty: Keeper, tmp_path: Path
+) -> None:
+    rle = TEST_FILES / "MR_small_RLE.dcm"
+    damaged = TEST_FILES / "JPEG2000-embedded-sequence-delimiter.dcm"
+    native = dimse.uid_of("ExplicitVRLittleEndian")
+    classes = {dimse.Instance.from_file(path).sop_class_uid for path in (rle, damaged)}
+    contexts = [dimse.PresentationContext(uid, (native,)) for uid in sorted(classes)]
+    async with served(empty, contexts=contexts) as peer:
+        refused = await run("store", *peer, rle)
+        ended = await run("store", *peer, rle, damaged, "--on-mismatch", "transcode", "--json")
+        again = await run("store", *peer, rle, "--on-mismatch", "transcode")
+    refused.check(4)
+    ended.check(1, f"{damaged}: cannot transcode ")
+    sent, failed = sorted(ended.objects, key=lambda row: row["error"] is not None)
+    assert (sent["transfer_syntax_uid"], sent["transcoded"]) == (native, True)
+    assert (failed["transfer_syntax_uid"], failed["transcoded"]) == (None, None)
+    assert summary(again.check_done()).startswith("1 sent (1 transcoded), 0 failed, ")
+    pixels = pydicom.dcmread(empty.files[uid_of(rle)]).pixel_array
+    assert (pixels == pydicom.dcmread(rle).pixel_array).all()
+
+
 async def test_csv_has_a_row_for_each_file(empty: Keeper, folder: Path) -> None:
     async with served(empty) as peer:
         ended = await run("store", *peer, folder, "--csv")

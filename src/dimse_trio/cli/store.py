@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 import click
 import trio
@@ -18,7 +18,7 @@ from .output import Format, Output, counted, human_size, stderr_is_terminal
 from .progress import Bar, bar
 from .running import Work, run
 
-_COLUMNS = ("path", "sop_instance_uid", "status", "error")
+_COLUMNS = ("path", "sop_instance_uid", "status", "transfer_syntax_uid", "transcoded", "error")
 
 
 @click.command(
@@ -36,25 +36,40 @@ _COLUMNS = ("path", "sop_instance_uid", "status", "error")
     metavar="N",
     help="Associations at a time.",
 )
+@click.option(
+    "--on-mismatch",
+    type=click.Choice(["error", "transcode"]),
+    default="error",
+    show_default=True,
+    help="What to do about a compressed file whose transfer syntax the peer does not take: report"
+    " it, or decompress it.",
+)
 @output_options()
 @client_options
-def store(client: Client, paths: tuple[str, ...], jobs: int, output: Format) -> ExitCode:
+def store(
+    client: Client,
+    paths: tuple[str, ...],
+    jobs: int,
+    on_mismatch: Literal["error", "transcode"],
+    output: Format,
+) -> ExitCode:
     """Send DICOM files to PEER: every PATH that is a file, and all files in those that are folders.
 
     Hidden files and DICOMDIRs in folders are left out. Files are sent as they are where the peer
     accepts their transfer syntax. What cannot be sent is named on standard error, and the rest is
-    sent. With --json and --csv there is a line for each file: path, SOP Instance UID, status and
-    error.
+    sent. With --json and --csv there is a line for each file: path, SOP Instance UID, status, the
+    transfer syntax that it was sent in, whether it was transcoded for that, and error.
 
     \b
     Examples:
       dimse-trio store 127.0.0.1:11112 --aec ARCHIVE image.dcm
       dimse-trio store ARCHIVE /data/studies --jobs 4
       dimse-trio store ARCHIVE /data/studies --json > sent.jsonl
+      dimse-trio store ARCHIVE /data/studies --on-mismatch transcode
     """  # noqa: D301 - \b is for click
 
     async def command(work: Work) -> ExitCode:
-        return await _Sending(work, client, jobs, output).run(paths)
+        return await _Sending(work, client, jobs, on_mismatch, output).run(paths)
 
     return run(command, timeout=client.timeout)
 
@@ -62,10 +77,19 @@ def store(client: Client, paths: tuple[str, ...], jobs: int, output: Format) -> 
 class _Sending:
     """One run of `store`."""
 
-    def __init__(self, work: Work, client: Client, jobs: int, format: Format) -> None:
+    def __init__(
+        self,
+        work: Work,
+        client: Client,
+        jobs: int,
+        on_mismatch: Literal["error", "transcode"],
+        format: Format,
+    ) -> None:
         self._work = work
         self._client = client
         self._jobs = jobs
+        self._on_mismatch: Literal["error", "transcode"] = on_mismatch
+        self._transcode = on_mismatch == "transcode"
         self._output = Output(work.output_closed, format, _COLUMNS)
         self._progress = Bar()
         self._queue: deque[dimse.Instance] = deque()
@@ -73,7 +97,7 @@ class _Sending:
         self._over: dimse.AssociationError | None = None
         self._refused: dimse.ContextNotAccepted | None = None
         self._unsent: list[dimse.Instance] = []
-        self._sent = self._failed = self._bytes = 0
+        self._sent = self._transcoded = self._failed = self._bytes = 0
 
     async def run(self, paths: tuple[str, ...]) -> ExitCode:
         work, format = self._work, self._output.format
@@ -84,11 +108,11 @@ class _Sending:
                 instances, bad = await dimse.scan_files(paths, progress=progress.update)
             for file in bad:
                 reason = describe(file.error).removeprefix(f"{file.path}: ")
-                await self._fail(file.path, "", None, reason)
+                await self._fail(file.path, "", reason)
             if not instances and not bad:
                 report("there is nothing to send")
         with bar("sending", format, total=len(instances)) as self._progress:
-            for group in dimse.split_instances(instances):
+            for group in dimse.split_instances(instances, transcode=self._transcode):
                 await self._send_group(group)
         await self._report_unsent(len(instances))
         if format is not Format.TABLE:
@@ -109,7 +133,7 @@ class _Sending:
             self._unsent += group
             return
         self._queue.extend(group)
-        contexts = dimse.contexts_for(group)
+        contexts = dimse.contexts_for(group, transcode=self._transcode)
         async with trio.open_nursery() as nursery:
             for _ in range(min(self._jobs, len(group))):
                 nursery.start_soon(self._send_over_one, contexts)
@@ -158,7 +182,7 @@ class _Sending:
 
     async def _send(self, association: dimse.Association, instance: dimse.Instance) -> None:
         try:
-            response = await association.store(instance, check=False)
+            response = await association.store(instance, check=False, on_mismatch=self._on_mismatch)
         except (dimse.ContextNotAccepted, dimse.DataSetError, dimse.InvalidFile) as error:
             reason = describe(error)
         except dimse.AssociationError:
@@ -166,31 +190,39 @@ class _Sending:
         except OSError as error:
             reason = error.strerror or str(error)
         else:
-            status = response.status
-            if not status.is_failure:
+            if not response.status.is_failure:
                 self._sent += 1
+                self._transcoded += response.transcoded
                 self._bytes += instance.length
-                await self._row(instance.path, instance.sop_instance_uid, int(status), None)
+                await self._row(instance.path, instance.sop_instance_uid, response, None)
                 return
             reason = str(dimse.StatusError.of(response))
-            await self._fail(instance.path, instance.sop_instance_uid, int(status), reason)
+            await self._fail(instance.path, instance.sop_instance_uid, reason, response)
             return
-        await self._fail(instance.path, instance.sop_instance_uid, None, reason)
+        await self._fail(instance.path, instance.sop_instance_uid, reason)
 
-    async def _fail(self, path: Path, uid: str, status: int | None, reason: str) -> None:
+    async def _fail(
+        self, path: Path, uid: str, reason: str, response: dimse.StoreResult | None = None
+    ) -> None:
         self._failed += 1
         report(f"{path}: {reason}")
-        await self._row(path, uid, status, reason)
+        await self._row(path, uid, response, reason)
 
-    async def _row(self, path: Path, uid: str, status: int | None, error: str | None) -> None:
+    async def _row(
+        self, path: Path, uid: str, response: dimse.StoreResult | None, error: str | None
+    ) -> None:
         self._progress.update(self._sent + self._failed)
-        values: tuple[Any, ...] = (str(path), uid or None, status, error)
+        answer: tuple[Any, ...] = (None, None, None)
+        if response is not None:
+            answer = int(response.status), response.transfer_syntax_uid, response.transcoded
+        values = (str(path), uid or None, *answer, error)
         if not self._output.is_table:
             await self._output.row(dict(zip(_COLUMNS, values, strict=True)))
 
     async def _sum_up(self, seconds: float) -> None:
+        transcoded = f" ({self._transcoded} transcoded)" if self._transcoded else ""
         summary = (
-            f"{self._sent} sent, {self._failed} failed,"
+            f"{self._sent} sent{transcoded}, {self._failed} failed,"
             f" {human_size(self._bytes)} in {seconds:.1f} s"
         )
         if self._output.is_table:

@@ -26,6 +26,28 @@ async def uses(assoc: dimse.Association, query: dimse.Query) -> None:
             async for chunk in instance.chunks():
                 assert_type(chunk, bytes)
     assoc.start_soon(assoc.store, "image.dcm")
+    result = await assoc.store("image.dcm", on_mismatch="transcode")
+    assert_type(result.transfer_syntax_uid, str)
+    assert_type(result.transcoded, bool)
+
+
+def uid_or_nothing(mismatch: dimse.Mismatch) -> str | None:
+    return next((uid for uid in mismatch.accepted if uid != "1.2.840.10008.1.2"), None)
+
+
+async def another_file(mismatch: dimse.Mismatch) -> Path | dimse.Instance:
+    assert_type(mismatch.accepted, tuple[str, ...])
+    return Path(mismatch.sop_instance_uid)
+
+
+async def has_policies(assoc: dimse.Association, pacs: dimse.RemoteAE) -> None:
+    await assoc.store("image.dcm", on_mismatch=uid_or_nothing)
+    await assoc.store("image.dcm", on_mismatch=another_file)
+    await assoc.store("image.dcm", on_mismatch=lambda mismatch: mismatch.accepted[0])
+    outcomes = await pacs.store("folder", on_mismatch=another_file)
+    assert_type(outcomes[0].transfer_syntax_uid, str | None)
+    async with dimse.open_server(object(), on_mismatch=uid_or_nothing):
+        pass
 
 
 async def opens() -> None:

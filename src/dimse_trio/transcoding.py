@@ -1,0 +1,421 @@
+"""Compressed pixel data to native and native to losslessly compressed, by pydicom and its plugins.
+
+What comes out is checked here, whatever the plugins do: as many frames as the header says, streams
+that are whole, values that fit their container, and after compression the very same pixels. What
+does not pass is an error; a data set never leaves without its pixels (PS3.5 §8.2, §A.4).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+import trio
+
+from . import datasets
+from .datasets import DataSetError
+from .part10 import Instance
+from .protocol.uids import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    NATIVE_TRANSFER_SYNTAXES,
+    uid_name,
+    uid_of,
+)
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_JPEG, _J2K = "pylibjpeg pylibjpeg-libjpeg", "pylibjpeg pylibjpeg-openjpeg"
+DECODERS: dict[str, str] = {
+    uid_of(keyword): packages
+    for packages, keywords in {
+        _JPEG: "JPEGBaseline8Bit JPEGExtended12Bit JPEGLossless JPEGLosslessSV1 JPEGLSLossless"
+        " JPEGLSNearLossless",
+        _J2K: "JPEG2000Lossless JPEG2000 HTJ2KLossless HTJ2KLosslessRPCL HTJ2K",
+        "numpy": "RLELossless",
+    }.items()
+    for keyword in keywords.split()
+}
+"""Transfer syntaxes that can be decompressed, and packages that can do it."""
+ENCODERS: dict[str, str] = {
+    uid_of("RLELossless"): "numpy",
+    uid_of("JPEGLSLossless"): f"pyjpegls {_JPEG}",
+    uid_of("JPEG2000Lossless"): _J2K,
+}
+"""Transfer syntaxes that can be compressed to, the one that takes least first, and packages that
+can do it. All are lossless."""
+
+_RLE = uid_of("RLELossless")
+_JPEG_2000_LOSSLESS = uid_of("JPEG2000Lossless")
+_JPEG_LOSSLESS = frozenset(map(uid_of, ("JPEGLossless", "JPEGLosslessSV1")))
+_LOSSY_JPEG = frozenset(map(uid_of, ("JPEGBaseline8Bit", "JPEGExtended12Bit")))
+
+_PIXEL_DATA = 0x7FE0_0010
+_FLOAT_PIXEL_DATA = (0x7FE0_0008, 0x7FE0_0009)
+_OFFSET_TABLES = (0x7FE0_0001, 0x7FE0_0002, 0x7FE0_0003)
+_PIXEL_DATA_PROVIDER_URL = 0x0028_7FE0
+_PANIC = "pyo3_runtime"
+"""Where the exceptions are from that plugins in Rust end with, which are no `Exception`s."""
+_END, _END_VALUE = 0xFFFF_FFFD, b"end of the data set."
+_OVERLAYS = range(0x6000, 0x6020, 2)
+_END_OF_IMAGE = b"\xff\xd9"
+_START_OF_FRAME = frozenset((*range(0xC0, 0xD0), 0xF7)) - {0xC4, 0xC8, 0xCC}
+_MAX_LENGTH = (1 << 32) - 2
+"""Longest value that is not of undefined length, in bytes (PS3.5 §7.1)."""
+
+_EXTRA = "install dimse-trio[transcode]"
+
+Checkpoint = Callable[[], None]
+
+
+class TranscodingError(DataSetError):
+    """An instance cannot be had in another transfer syntax with every pixel as it is.
+
+    Attributes:
+        sop_instance_uid: Which instance.
+        transfer_syntax_uid: What it is in.
+        target_uid: What it should have become; empty where the peer has accepted nothing that an
+            instance may be transcoded to.
+        missing: The packages to install, if that is what is missing.
+    """
+
+    def __init__(
+        self,
+        why: str,
+        *,
+        sop_instance_uid: str,
+        transfer_syntax_uid: str,
+        target_uid: str = "",
+        missing: str = "",
+    ) -> None:
+        self.sop_instance_uid = sop_instance_uid
+        self.transfer_syntax_uid = transfer_syntax_uid
+        self.target_uid = target_uid
+        self.missing = missing
+        to = f" to {uid_name(target_uid)}" if target_uid else ""
+        advice = f"; {_EXTRA}, or {missing}" if missing else ""
+        super().__init__(
+            f"cannot transcode {sop_instance_uid} from {uid_name(transfer_syntax_uid)}{to}:"
+            f" {why}{advice}"
+        )
+
+
+class _Impossible(Exception):
+    """Why something cannot be transcoded, and the packages that are missing."""
+
+    def __init__(self, why: str, missing: str = "") -> None:
+        super().__init__(why)
+        self.missing = missing
+
+
+@attrs.frozen
+class Transcoding:
+    """One instance's way from one transfer syntax to another."""
+
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    target_uid: str
+
+    async def run(self, item: Instance | Dataset) -> bytes:
+        """The data set in the target transfer syntax; the work is done in a worker thread.
+
+        Cancelled, it waits for the frame in hand. At a time, as many run as there are processors.
+
+        Raises:
+            TranscodingError: It cannot be done.
+            DataSetError, InvalidFile, OSError: The instance cannot be read.
+        """
+        return await trio.to_thread.run_sync(
+            self.of, item, trio.from_thread.check_cancelled, limiter=_limiter()
+        )
+
+    def of(self, item: Instance | Dataset, checkpoint: Checkpoint = lambda: None) -> bytes:
+        """The same, here and now. `checkpoint` is called between frames, and may raise."""
+        if isinstance(item, Instance):
+            with item.path.open("rb") as file:
+                now = Instance.from_open_file(file, item.path)  # it may have been replaced
+                if now.transfer_syntax_uid != self.transfer_syntax_uid:
+                    raise self._error(f"it is in {uid_name(now.transfer_syntax_uid)} by now")
+                file.seek(now.offset)
+                data = file.read()
+        else:  # so that the caller's own stays as it is
+            data = datasets.encode(item, self.transfer_syntax_uid)
+        try:
+            data_set = _decode_whole(data, self.transfer_syntax_uid)
+            self._transcode(data_set, checkpoint)
+        except DataSetError:
+            raise
+        except _Impossible as error:
+            raise self._error(str(error), error.missing) from error.__cause__
+        except BaseException as error:  # pydicom and its plugins raise whatever they meet
+            if not isinstance(error, Exception) and type(error).__module__ != _PANIC:
+                raise
+            said = " ".join(str(error).split()) or type(error).__name__
+            raise self._error(said) from error
+        return datasets.encode(data_set, self.target_uid)
+
+    def _error(self, why: str, missing: str = "") -> TranscodingError:
+        return TranscodingError(
+            why,
+            sop_instance_uid=self.sop_instance_uid,
+            transfer_syntax_uid=self.transfer_syntax_uid,
+            target_uid=self.target_uid,
+            missing=missing,
+        )
+
+    def _transcode(self, data_set: Dataset, checkpoint: Checkpoint) -> None:
+        source, target = self.transfer_syntax_uid, self.target_uid
+        if source not in NATIVE_TRANSFER_SYNTAXES and source not in DECODERS:
+            raise _Impossible("its pixel data cannot be decompressed; send it as it is")
+        if target not in NATIVE_TRANSFER_SYNTAXES and target not in ENCODERS:
+            raise _Impossible("nothing is compressed to that, and never with loss")
+        if _PIXEL_DATA_PROVIDER_URL in data_set and _PIXEL_DATA not in data_set:
+            raise _Impossible("its pixel data are elsewhere, at a URL")
+        if any(data_set[tag].is_undefined_length for tag in _FLOAT_PIXEL_DATA if tag in data_set):
+            raise _Impossible("its float pixel data are encapsulated")
+        if source not in NATIVE_TRANSFER_SYNTAXES:
+            if _PIXEL_DATA in data_set and not data_set[_PIXEL_DATA].is_undefined_length:
+                raise _Impossible("its pixel data are native, whatever its transfer syntax says")
+            for image in _images(data_set):
+                if image[_PIXEL_DATA].is_undefined_length:
+                    _decompress(image, source, checkpoint)
+            if source in _LOSSY_JPEG and _PIXEL_DATA in data_set:
+                _mark_as_lossy(data_set)
+        elif any(image[_PIXEL_DATA].is_undefined_length for image in _images(data_set)):
+            raise _Impossible("its pixel data are encapsulated, whatever its transfer syntax says")
+        if (source == EXPLICIT_VR_BIG_ENDIAN) != (target == EXPLICIT_VR_BIG_ENDIAN):
+            if _PIXEL_DATA in data_set and data_set.BitsAllocated > 16:
+                raise _Impossible("which end of such long pixels comes first is read in two ways")
+            datasets.swap_words(data_set)
+        if target not in NATIVE_TRANSFER_SYNTAXES:
+            if any(tag in data_set for tag in _FLOAT_PIXEL_DATA):
+                raise _Impossible("float pixel data cannot be compressed")
+            if _PIXEL_DATA in data_set:
+                _compress(data_set, target, checkpoint)
+
+
+_limiters: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("transcoding")
+
+
+def _limiter() -> trio.CapacityLimiter:
+    """Lets as many transcode at a time as there are processors; the other threads stay free."""
+    try:
+        return _limiters.get()
+    except LookupError:
+        limiter = trio.CapacityLimiter(os.cpu_count() or 1)
+        _limiters.set(limiter)
+        return limiter
+
+
+def _decode_whole(data: bytes, syntax: str) -> Dataset:
+    """The data set in `data`, which must be one from its first byte to its last.
+
+    pydicom leaves out what is cut off, which may be the pixel data, so an element is put behind it
+    and has to come out again.
+    """
+    from pydicom import Dataset
+
+    if syntax == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
+        return datasets.decode(data, syntax)
+    end = Dataset()
+    end.add_new(_END, "OB", _END_VALUE)
+    big = syntax == EXPLICIT_VR_BIG_ENDIAN
+    if data.startswith((b"\x08\0", b"\0\x08")):  # group 0008, as in datasets.decode
+        big = data.startswith(b"\0")
+    looks_like = EXPLICIT_VR_BIG_ENDIAN if big else IMPLICIT_VR_LITTLE_ENDIAN
+    if not big and data[4:6].isalpha():  # a VR
+        looks_like = EXPLICIT_VR_LITTLE_ENDIAN
+    data_set = datasets.decode(data + datasets.encode(end, looks_like), syntax)
+    if _END not in data_set or data_set.pop(_END).value != _END_VALUE:
+        raise _Impossible("the data set is cut off, or more stands behind it")
+    return data_set
+
+
+def _images(data_set: Dataset) -> Iterator[Dataset]:
+    """The data set and the items in it, such as icons, that have pixel data.
+
+    With explicit VRs, elements other than sequences are left as they are, undecoded.
+    """
+    if _PIXEL_DATA in data_set:
+        yield data_set
+    for tag in list(data_set.keys()):
+        if data_set.get_item(tag).VR in ("SQ", None) and data_set[tag].VR == "SQ":
+            for item in cast("list[Dataset]", data_set[tag].value):
+                yield from _images(item)
+
+
+# -- decompression ---------------------------------------------------------------------------------
+
+
+def _decompress(image: Dataset, syntax: str, checkpoint: Checkpoint) -> None:
+    """Make pixel data native, and their description what they then are (PS3.3 §C.7.6.3)."""
+    allocated, expected = int(image.BitsAllocated), _frames(image)
+    if allocated not in (8, 16, 32, 64):
+        raise _Impossible(f"compressed pixels of {allocated} bits allocated are not read")
+    size = int(image.Rows) * int(image.Columns) * int(image.SamplesPerPixel) * allocated // 8
+    if size * expected > _MAX_LENGTH:
+        raise _Impossible(f"uncompressed it would have {size * expected} bytes, which is too long")
+    _check_streams(image, syntax, expected)
+    signed = bool(image.get("PixelRepresentation", 0))
+    frames: list[bytes] = []
+    described: dict[str, Any] = {}
+    for array, described in _decoded(  # noqa: B007 - the last one counts
+        image,
+        syntax,
+        # Of JPEG with loss, YCbCr is how the codec keeps colours; of all others it is what the
+        # pixels are, and a conversion would round them
+        as_rgb=syntax in _LOSSY_JPEG,
+        # the sign, which this codec leaves out; but overlays in unused bits stay
+        correct_unused_bits=signed
+        and syntax in _JPEG_LOSSLESS
+        and not _has_embedded_overlay(image),
+    ):
+        checkpoint()
+        if array.dtype.itemsize * 8 > allocated:
+            raise _Impossible(f"its pixels are longer than the {allocated} bits allocated for them")
+        frames.append(array.astype(f"<{array.dtype.kind}{allocated // 8}", copy=False).tobytes())
+        if len(frames[-1]) != size:
+            raise _Impossible(f"frame {len(frames)} has {len(frames[-1])} bytes instead of {size}")
+    if len(frames) != expected:
+        raise _Impossible(f"it has {len(frames)} frames instead of {expected}")
+    if size * expected % 2:
+        frames.append(b"\0")
+    element = image[_PIXEL_DATA]
+    element.value = frames[0] if len(frames) == 1 else b"".join(frames)
+    element.VR = "OB" if allocated == 8 else "OW"
+    element.is_undefined_length = False
+    for tag in _OFFSET_TABLES:
+        if tag in image:
+            del image[tag]
+    if image.SamplesPerPixel > 1:
+        image.PlanarConfiguration = 0
+        interpretation = str(described["photometric_interpretation"])
+        # a decoder gives as many Cb and Cr as Y
+        interpretation = interpretation.replace("YBR_FULL_422", "YBR_FULL")
+        if interpretation.startswith("YBR") and interpretation != "YBR_FULL":
+            raise _Impossible(f"its colours would be {interpretation}, which is for compression")
+        image.PhotometricInterpretation = interpretation
+
+
+def _frames(image: Dataset) -> int:
+    frames = int(image.get("NumberOfFrames") or 1)
+    if frames < 1:
+        raise _Impossible(f"its number of frames is {frames}")
+    return frames
+
+
+def _decoded(image: Dataset, syntax: str, **options: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """The frames of an image, each as pydicom decodes it, with what it then is."""
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import UID
+
+    decoder = get_decoder(UID(syntax))
+    packages = DECODERS.get(syntax, "numpy")
+    if not decoder.is_available:
+        raise _Impossible("there is no decoder for it", packages)
+    image.file_meta = FileMetaDataset()
+    image.file_meta.TransferSyntaxUID = UID(syntax)
+    try:
+        yield from decoder.iter_array(image, **options)
+    except ImportError as error:
+        raise _Impossible(str(error), packages) from error
+    finally:
+        del image.file_meta
+
+
+def _check_streams(image: Dataset, syntax: str, expected: int) -> None:
+    """See that there are as many frames as there should be, and that none is cut off.
+
+    Some decoders make up what is missing. All codecs but RLE end with the same marker.
+    """
+    from pydicom.encaps import generate_frames
+
+    tables: tuple[bytes, bytes] | None = None
+    if "ExtendedOffsetTable" in image and "ExtendedOffsetTableLengths" in image:
+        tables = image.ExtendedOffsetTable, image.ExtendedOffsetTableLengths
+    number = 0
+    for frame in generate_frames(
+        image.PixelData, number_of_frames=expected, extended_offsets=tables
+    ):
+        number += 1
+        if syntax != _RLE and not frame.rstrip(b"\0\xff").endswith(_END_OF_IMAGE):
+            raise _Impossible(f"the stream of frame {number} is cut off")
+        size = _stream_size(frame)
+        if size is not None and size != (image.Rows, image.Columns):
+            raise _Impossible(f"frame {number} has {size[0]} rows and {size[1]} columns")
+    if number != expected:
+        raise _Impossible(f"it has {number} frames instead of {expected}")
+
+
+def _stream_size(frame: bytes) -> tuple[int, int] | None:
+    """Rows and columns as the header of a stream has them; `None` where it does not say.
+
+    So that no decoder makes room for more than the image has (ITU-T T.81 §B.2.2, T.800 §A.5.1).
+    """
+    if frame.startswith(b"\xff\x4f\xff\x51"):
+        if len(frame) < 24:
+            return None
+        width, height, left, top = struct.unpack_from(">4L", frame, 8)
+        return height - top, width - left
+    position = 2
+    while position + 9 <= len(frame) and frame[position] == 0xFF:
+        marker, length = frame[position + 1], int.from_bytes(frame[position + 2 : position + 4])
+        if marker in _START_OF_FRAME:
+            rows, columns = struct.unpack_from(">HH", frame, position + 5)
+            return (rows, columns) if rows else None  # it may say so at the end
+        # markers may be preceded by any number of these
+        position += 1 if marker == 0xFF else 2 + length
+    return None
+
+
+def _has_embedded_overlay(image: Dataset) -> bool:
+    """Whether an overlay is in bits of the pixels (retired, PS3.3 2004 §C.9.2)."""
+    return any((group, 0x0010) in image and (group, 0x3000) not in image for group in _OVERLAYS)
+
+
+def _mark_as_lossy(data_set: Dataset) -> None:
+    """Lossy Image Compression where only the transfer syntax said so (PS3.3 §C.7.6.1.1.5)."""
+    if not data_set.get("LossyImageCompression"):
+        data_set.LossyImageCompression = "01"
+
+
+# -- compression -----------------------------------------------------------------------------------
+
+
+def _compress(image: Dataset, syntax: str, checkpoint: Checkpoint) -> None:
+    """Compress an image's native little endian pixel data, and see that they come out the same."""
+    from pydicom.encaps import encapsulate
+    from pydicom.pixels.encoders.base import get_encoder
+    from pydicom.uid import UID
+
+    encoder = get_encoder(UID(syntax))
+    if not encoder.is_available:
+        raise _Impossible("there is no encoder for it", ENCODERS[syntax])
+    unchanged = {"as_rgb": False, "correct_unused_bits": False}
+    before = [array for array, _ in _decoded(image, EXPLICIT_VR_LITTLE_ENDIAN, **unchanged)]
+    element = image[_PIXEL_DATA]
+    if image.SamplesPerPixel > 1 and image.PlanarConfiguration:
+        element.value = b"".join(array.tobytes() for array in before)
+        image.PlanarConfiguration = 0  # as these arrays are, and what encoders take
+    frames: list[bytes] = []
+    for frame in encoder.iter_encode(image):
+        checkpoint()
+        frames.append(bytes(frame))
+    element.value = encapsulate(frames)
+    element.VR = "OB"
+    element.is_undefined_length = True
+    count = 0
+    for count, (array, _) in enumerate(_decoded(image, syntax, **unchanged), 1):
+        checkpoint()
+        same = count <= len(before) and array.shape == before[count - 1].shape
+        if not same or not (array == before[count - 1]).all():
+            raise _Impossible("its pixels would not come out the same")
+    if count != len(before) or count != _frames(image):
+        raise _Impossible(f"it would have {count} frames instead of {_frames(image)}")
