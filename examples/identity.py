@@ -43,7 +43,7 @@ async def knock(port: int, name: str, passcode: str) -> None:
             looked_at = association.negotiated.user_identity_response is not None
             print(f"{name}: {(await association.echo()).status}, identity looked at: {looked_at}")
     except dimse.AssociationRejected as rejected:
-        print(f"{name}: {rejected.result.name.lower()}ly rejected")
+        print(f"{name}: {rejected}")
 
 
 async def main() -> None:
