@@ -121,6 +121,9 @@ if TYPE_CHECKING:
     from .storing import OnMismatch as OnMismatch
     from .storing import Replacement as Replacement
     from .storing import StoreResult as StoreResult
+    from .tls import TLS_PROFILES as TLS_PROFILES
+    from .tls import TLSProfile as TLSProfile
+    from .tls import tls_profile as tls_profile
     from .transcoding import TranscodingError as TranscodingError
 else:
     _NAMES = {
@@ -167,6 +170,7 @@ else:
         "server": "Server open_server serve serve_stream",
         "settings": "ServerOptions",
         "storing": "Mismatch MismatchPolicy OnMismatch Replacement StoreResult",
+        "tls": "TLS_PROFILES TLSProfile tls_profile",
         "transcoding": "TranscodingError",
     }
     _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}

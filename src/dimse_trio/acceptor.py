@@ -7,7 +7,6 @@ that one peer cannot hold up another.
 from __future__ import annotations
 
 import logging
-import ssl
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -21,7 +20,6 @@ from .client import (
     Destination,
     open_association,
     own_user_information,
-    tls_failure,
 )
 from .errors import AssociationClosed, AssociationError, Reject, RejectReason, RejectResult
 from .handlers import method_of
@@ -37,6 +35,8 @@ from .protocol.state import State
 from .protocol.upper_layer import Role
 from .requests import Admission, AssociationRequest
 from .settings import ServerSettings
+from .tls import TLSHandshakeError, handshake
+from .transport import peer_address_of
 
 logger = logging.getLogger("dimse_trio")
 
@@ -116,19 +116,18 @@ class Acceptor:
         """The TLS connection over a stream, if TLS is asked for; `None` if it does not come up."""
         if self._settings.ssl_context is None:
             return stream
-        tls = trio.SSLStream(
-            stream, self._settings.ssl_context, server_side=True, https_compatible=True
-        )
-        with trio.move_on_after(self._settings.timeouts.connect) as scope:
+        peer = peer_address_of(stream)
+        seconds = self._settings.timeouts.connect
+        with trio.move_on_after(seconds):
             try:
-                await tls.do_handshake()
-            except (trio.BrokenResourceError, ssl.SSLError) as error:
-                logger.warning("TLS handshake failed: %s", tls_failure(error))
+                return await handshake(stream, self._settings.ssl_context, server_side=True)
+            except TLSHandshakeError as error:
+                logger.warning("%s: TLS handshake failed: %s", peer, error)
                 return None
-        if scope.cancelled_caught:
-            logger.warning("TLS handshake was not complete in time")
-            return None
-        return tls
+        logger.warning(
+            "%s: TLS handshake was not complete in %g s (Timeouts.connect)", peer, seconds
+        )
+        return None
 
     async def _serve_request(self, link: Link, request: AssociateRQ) -> None:
         """The association on a connection, from its request to its end."""
@@ -254,6 +253,7 @@ class Acceptor:
                 calling_ae_title=calling_ae_title,
                 contexts=contexts,
                 ssl_context=destination.ssl_context,
+                tls_server_name=destination.tls_server_name,
                 timeouts=settings.timeouts,
                 limits=settings.limits,
             )

@@ -32,6 +32,7 @@ from .protocol.pdus import (
     UserInformation,
 )
 from .protocol.upper_layer import Role
+from .tls import TLSHandshakeError, handshake
 from .version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 DEFAULT_MAX_PDU_LENGTH = 1 << 17
@@ -47,12 +48,14 @@ class Destination:
     """Where a C-MOVE's sub-operations go.
 
     `ae_title` is what the destination is called; by default the move destination's title itself.
+    `ssl_context` is for TLS, and `tls_server_name` as for `open_association`.
     """
 
     host: str
     port: int = 104
     ae_title: str | None = None
     ssl_context: ssl.SSLContext | None = attrs.field(default=None, repr=False)
+    tls_server_name: str | None = None
 
 
 def check_ae_title(title: str) -> str:
@@ -68,18 +71,6 @@ def check_ae_title(title: str) -> str:
     if not bare.isascii() or not bare.isprintable() or "\\" in bare:
         raise LocalProtocolError(f"AE title {title!r} may have only printable ASCII, no backslash")
     return bare
-
-
-def tls_failure(error: BaseException) -> str:
-    """Why a TLS handshake failed, and what that says about the other side."""
-    cause = error.__cause__ or error
-    match getattr(cause, "reason", None):
-        case "HTTP_REQUEST":
-            return f"{cause}: the other side speaks HTTP"
-        case "WRONG_VERSION_NUMBER" | "RECORD_LAYER_FAILURE":
-            return f"{cause}: the other side does not speak TLS; is it plain DICOM?"
-        case _:
-            return str(cause)
 
 
 def own_user_information(
@@ -126,6 +117,7 @@ async def open_association(
     contexts: Iterable[PresentationContext] | None = None,
     roles: Iterable[RoleSelection] = (),
     ssl_context: ssl.SSLContext | None = None,
+    tls_server_name: str | None = None,
     user_identity: UserIdentity | None = None,
     implementation: Implementation | None = None,
     async_operations: tuple[int, int] | None = None,
@@ -148,7 +140,9 @@ async def open_association(
         calling_ae_title: Ours.
         contexts: What to propose; by default `default_contexts()`. See `contexts_for`.
         roles: Role selection beside that of `contexts` (PS3.7 §D.3.3.4).
-        ssl_context: For TLS; the certificate is checked against `host`.
+        ssl_context: For TLS; see `tls_profile`. The certificate is checked against `host`.
+        tls_server_name: The name to ask for by SNI and to check the certificate against, where that
+            is another than `host`.
         user_identity: A user identity to present (PS3.7 §D.3.3.7).
         implementation: How we name our implementation; by default as this package.
         async_operations: The window to propose, operations invoked and performed, 0 without limit;
@@ -163,7 +157,7 @@ async def open_association(
             logged: longer PDUs than announced, empty ones, responses to no request.
 
     Raises:
-        ConnectionFailed: The name was not found, or nobody answered.
+        ConnectionFailed: The name was not found, nobody answered, or TLS failed.
         AssociationRejected: The peer does not want the association.
         ContextNotAccepted: The peer accepts none of the contexts.
         AssociationTimeout: Connecting or the answer took too long.
@@ -174,7 +168,7 @@ async def open_association(
     timeouts = timeouts or Timeouts()
     for title in (called_ae_title, calling_ae_title):
         check_ae_title(title)  # before anything is opened
-    stream = await _connect(host, port, ssl_context, timeouts)
+    stream = await _connect(host, port, ssl_context, tls_server_name, timeouts)
     async with associate_over(
         stream,
         called_ae_title=called_ae_title,
@@ -259,9 +253,14 @@ async def associate_over(
 
 
 async def _connect(
-    host: str, port: int, ssl_context: ssl.SSLContext | None, timeouts: Timeouts
+    host: str,
+    port: int,
+    ssl_context: ssl.SSLContext | None,
+    tls_server_name: str | None,
+    timeouts: Timeouts,
 ) -> trio.abc.Stream:
     """A transport connection, within `Timeouts.connect`."""
+    late = "check the address, and that no firewall is between"
     with trio.move_on_after(timeouts.connect):
         try:
             stream = await trio.open_tcp_stream(host, port)
@@ -280,20 +279,17 @@ async def _connect(
             ) from error
         if ssl_context is None:
             return stream
-        tls = trio.SSLStream(stream, ssl_context, server_hostname=host, https_compatible=True)
+        late = "the peer has not answered the TLS handshake; does its port speak TLS?"
         try:
-            await tls.do_handshake()
-        except (trio.BrokenResourceError, ssl.SSLError, ssl.CertificateError) as error:
+            return await handshake(stream, ssl_context, server_hostname=tls_server_name or host)
+        except TLSHandshakeError as error:
             await trio.aclose_forcefully(stream)
-            why = tls_failure(error)
-            raise ConnectionFailed(f"no TLS connection to {host}:{port}: {why}") from error
+            raise ConnectionFailed(f"no TLS connection to {host}:{port}: {error}") from error
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise
-        return tls
     raise AssociationTimeout(
-        f"no connection to {host}:{port} in {timeouts.connect:g} s (Timeouts.connect); check the"
-        " address, and that no firewall is between"
+        f"no connection to {host}:{port} in {timeouts.connect:g} s (Timeouts.connect); {late}"
     )
 
 

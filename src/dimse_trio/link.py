@@ -25,6 +25,7 @@ from .errors import (
     AssociationError,
     AssociationRejected,
     AssociationTimeout,
+    ConnectionFailed,
     LocalProtocolError,
 )
 from .protocol.dimse import DimseConnection
@@ -139,6 +140,16 @@ class Link:
         Raises:
             AssociationError: Rejected, aborted, too late, or no connection any more.
         """
+        try:
+            return await self._associate(request)
+        except AssociationAborted as error:
+            # of a client certificate that it misses, a TLS 1.3 peer tells only now
+            why = self._transport.tls_end
+            if why is None:
+                raise
+            raise ConnectionFailed(f"no TLS connection to {self.peer_address}: {why}") from error
+
+    async def _associate(self, request: AssociateRQ) -> Negotiated:
         async with self._transport.lock:
             self.core.associate(request)
             await self._write_pending()

@@ -66,6 +66,7 @@ class RemoteAE:
         port: Its port.
         calling_ae_title: Ours.
         ssl_context: For TLS; the certificate is checked against `host`.
+        tls_server_name: As for `open_association`.
         user_identity: A user identity to present.
         async_operations: The window to propose; `store` then has as many instances under way.
         max_pdu_length: The longest P-DATA-TF that the peer may send, in bytes; 0 without limit.
@@ -95,6 +96,7 @@ class RemoteAE:
         *,
         calling_ae_title: str = DEFAULT_AE_TITLE,
         ssl_context: ssl.SSLContext | None = None,
+        tls_server_name: str | None = None,
         user_identity: UserIdentity | None = None,
         async_operations: tuple[int, int] | None = None,
         max_pdu_length: int = DEFAULT_MAX_PDU_LENGTH,
@@ -123,6 +125,7 @@ class RemoteAE:
             called_ae_title=self.title,
             calling_ae_title=self.calling_ae_title,
             ssl_context=ssl_context,
+            tls_server_name=tls_server_name,
             user_identity=user_identity,
             async_operations=async_operations,
             max_pdu_length=max_pdu_length,

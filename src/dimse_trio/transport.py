@@ -21,6 +21,7 @@ from typing import Any, cast
 import trio
 
 from .protocol.upper_layer import UpperLayer
+from .tls import why_tls_ended
 
 MIN_RECEIVE = 1 << 12
 MAX_RECEIVE = 1 << 18
@@ -69,7 +70,9 @@ class Transport:
         self._quick_ack = _QUICKACK if quick_ack else None
         self.lock = trio.Lock()
         """Held while the core advances and the resulting bytes are written, so that they agree."""
-        self.peer_address = _peer_address(stream)
+        self.tls_end: str | None = None
+        """Why a TLS connection ended, as far as that is known, once it has."""
+        self.peer_address = peer_address_of(stream)
 
     @property
     def peer_certificate(self) -> Mapping[str, Any] | None:
@@ -97,6 +100,7 @@ class Transport:
             if rest and not await self._write_shielded(rest, timeout or self._timeout):
                 raise PeerStalled("the peer does not read what it is sent")
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self.tls_end = why_tls_ended(self._stream, error)
             raise TransportError("the connection is broken") from error
 
     async def _write_soon(
@@ -179,13 +183,16 @@ class Transport:
             if self._socket is None:
                 data = await self._stream.receive_some(MAX_RECEIVE)
                 core.receive_data(data)
+                if not data:
+                    self.tls_end = why_tls_ended(self._stream)
                 return bool(data)
             while True:
                 _check_open(self._socket)
                 await trio.lowlevel.wait_readable(self._socket)
                 with suppress(BlockingIOError):
                     return self._receive_now(self._socket, core)
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self.tls_end = why_tls_ended(self._stream, error)
             return False
 
     def _receive_now(self, connection: trio.socket.SocketType, core: UpperLayer) -> bool:
@@ -217,7 +224,7 @@ def _check_open(connection: trio.socket.SocketType) -> None:
         raise trio.ClosedResourceError("the connection has been closed")
 
 
-def _peer_address(stream: trio.abc.Stream) -> str:
+def peer_address_of(stream: trio.abc.Stream) -> str:
     """Host and port of the peer for messages and logs; empty where the stream has none."""
     inner: object = stream
     if isinstance(stream, trio.SSLStream):

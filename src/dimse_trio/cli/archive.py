@@ -97,5 +97,9 @@ def _destination(text: str, peers_file: str | None) -> tuple[str, dimse.Destinat
         raise click.UsageError(f"--peer {text}: write TITLE=HOST:PORT, or name one in a peers file")
     ae_title = title.strip() if equals else peer.ae_title or ""
     return ae_title, dimse.Destination(
-        peer.host, peer.port, peer.ae_title, client_ssl_context(peer.tls)
+        peer.host,
+        peer.port,
+        peer.ae_title,
+        client_ssl_context(peer.tls),
+        peer.tls.server_name,
     )

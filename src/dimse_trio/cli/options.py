@@ -18,7 +18,7 @@ from . import log
 from .errors import ExitCode
 from .output import Format
 from .peers import Peer, TLSOptions, find_peer
-from .tls import client_ssl_context, server_ssl_context
+from .tls import PASSWORD_VARIABLE, client_ssl_context, server_ssl_context
 
 logger = logging.getLogger("dimse_trio.cli")
 
@@ -50,6 +50,7 @@ class Client:
     timeouts: dimse.Timeouts
     max_pdu_length: int | None
     ssl_context: ssl.SSLContext | None = attrs.field(repr=False)
+    tls_server_name: str | None
 
     @asynccontextmanager
     async def association(
@@ -67,6 +68,7 @@ class Client:
                 calling_ae_title=self.calling_ae_title,
                 contexts=contexts,
                 ssl_context=self.ssl_context,
+                tls_server_name=self.tls_server_name,
                 timeouts=self.timeouts,
                 **options,
             ) as association:
@@ -125,6 +127,16 @@ _tls_cert = click.option(
     "--tls-cert", metavar="FILE", help="Certificate chain of this side, PEM; may hold the key too."
 )
 _tls_key = click.option("--tls-key", metavar="FILE", help="Private key of --tls-cert, PEM.")
+_tls_password = click.option(
+    "--tls-key-password-file",
+    metavar="FILE",
+    help=f"Its first line is the password of the key; else ${PASSWORD_VARIABLE}.",
+)
+_tls_profile = click.option(
+    "--tls-profile",
+    type=click.Choice(tuple(dimse.TLS_PROFILES)),
+    help="Profile of PS3.15 Annex B.  [default: bcp195]",
+)
 _client_options = _all(
     click.option("--aec", metavar="TITLE", help="Called AE title: what the peer is called."),
     click.option(
@@ -150,6 +162,11 @@ _client_options = _all(
     click.option("--tls-ca", metavar="FILE", help="Certificates to trust, PEM; else the system's."),
     _tls_cert,
     _tls_key,
+    _tls_password,
+    _tls_profile,
+    click.option(
+        "--tls-server-name", metavar="NAME", help="Name in the peer's certificate, if not its host."
+    ),
     click.option("--tls-insecure", is_flag=True, help="Do not check the peer's certificate."),
     peers_file_option,
     _verbose,
@@ -171,6 +188,9 @@ def client_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode]:
         tls_ca: str | None,
         tls_cert: str | None,
         tls_key: str | None,
+        tls_key_password_file: str | None,
+        tls_profile: str | None,
+        tls_server_name: str | None,
         tls_insecure: bool,
         peers_file: str | None,
         verbose: int,
@@ -184,6 +204,9 @@ def client_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode]:
             certificate=tls_cert or known.tls.certificate,
             key=tls_key or (None if tls_cert else known.tls.key),
             insecure=tls_insecure or known.tls.insecure,
+            password_file=tls_key_password_file or known.tls.password_file,
+            profile=tls_profile or known.tls.profile,
+            server_name=tls_server_name or known.tls.server_name,
         )
         timeouts = dimse.Timeouts()
         if connect_timeout is not None:
@@ -196,6 +219,7 @@ def client_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode]:
             timeouts=timeouts,
             max_pdu_length=max_pdu,
             ssl_context=client_ssl_context(options),
+            tls_server_name=options.server_name,
         )
         return command(client, **others)
 
@@ -344,8 +368,17 @@ _listener_options = _all(
     ),
     _tls_cert,
     _tls_key,
+    _tls_password,
+    _tls_profile,
     click.option(
-        "--tls-ca", metavar="FILE", help="Ask peers for a certificate that these vouch for, PEM."
+        "--tls-ca",
+        metavar="FILE",
+        help="Demand of peers a certificate that these vouch for, PEM (mutual TLS).",
+    ),
+    click.option(
+        "--tls-no-client-cert",
+        is_flag=True,
+        help="Do not demand one after all, whatever --tls-ca is there for.",
     ),
     _verbose,
 )
@@ -369,7 +402,10 @@ def listener_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode
         port_file: str | None,
         tls_cert: str | None,
         tls_key: str | None,
+        tls_key_password_file: str | None,
+        tls_profile: str | None,
         tls_ca: str | None,
+        tls_no_client_cert: bool,
         verbose: int,
         **others: Any,
     ) -> ExitCode:
@@ -386,7 +422,16 @@ def listener_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode
             timeouts=attrs.evolve(dimse.Timeouts(), associate=artim),
             grace=grace,
             port_file=port_file,
-            ssl_context=server_ssl_context(TLSOptions(False, tls_ca, tls_cert, tls_key)),
+            ssl_context=server_ssl_context(
+                TLSOptions(
+                    ca=tls_ca,
+                    certificate=tls_cert,
+                    key=tls_key,
+                    insecure=tls_no_client_cert,
+                    password_file=tls_key_password_file,
+                    profile=tls_profile,
+                )
+            ),
         )
         return command(listener, verbose=verbose, **others)
 

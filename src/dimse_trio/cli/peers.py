@@ -26,11 +26,14 @@ class TLSOptions:
     certificate: str | None = None
     key: str | None = None
     insecure: bool = False
+    password_file: str | None = None
+    profile: str | None = None
+    server_name: str | None = None
 
     @property
     def wanted(self) -> bool:
         """Whether TLS is to be used: asked for, or implied by what else was given."""
-        return bool(self.enabled or self.ca or self.certificate or self.key or self.insecure)
+        return self != TLSOptions()
 
 
 @attrs.frozen
@@ -133,6 +136,9 @@ _KEYS: dict[str, type] = {
     "tls_cert": str,
     "tls_key": str,
     "tls_insecure": bool,
+    "tls_key_password_file": str,
+    "tls_profile": str,
+    "tls_server_name": str,
 }
 
 _TOML_NAMES = {str: "a string", int: "an integer", bool: "true or false"}
@@ -166,6 +172,9 @@ def _peer(path: Path, name: str, entry: object) -> Peer:
             certificate=file("tls_cert"),
             key=file("tls_key"),
             insecure=values.get("tls_insecure", False),
+            password_file=file("tls_key_password_file"),
+            profile=values.get("tls_profile"),
+            server_name=values.get("tls_server_name"),
         ),
     )
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import ssl
+from pathlib import Path
 
 import click
 
+import dimse_trio as dimse
+
 from .peers import TLSOptions
+
+PASSWORD_VARIABLE = "DIMSE_TRIO_TLS_KEY_PASSWORD"
 
 
 def client_ssl_context(options: TLSOptions) -> ssl.SSLContext | None:
@@ -15,63 +21,50 @@ def client_ssl_context(options: TLSOptions) -> ssl.SSLContext | None:
     Raises:
         click.UsageError: A file is not there, or not what it should be.
     """
-    if not options.wanted:
-        return None
-    context = ssl.create_default_context()
-    if options.ca is not None:  # these, and not the system's besides
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        _load_authorities(context, options.ca)
-    _load_certificate(context, options)
-    if options.insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+    return _context(options, server=False)
 
 
 def server_ssl_context(options: TLSOptions) -> ssl.SSLContext | None:
-    """The TLS context of a listener; `None` without TLS. With `ca`, peers must have a certificate.
+    """The TLS context of a listener; `None` without TLS.
+
+    With `ca`, peers must have a certificate, unless it is `insecure`.
 
     Raises:
         click.UsageError: A file is not there, or not what it should be.
     """
+    if options.wanted and options.certificate is None:
+        raise click.UsageError("a listener with TLS needs --tls-cert")
+    return _context(options, server=True)
+
+
+def _context(options: TLSOptions, *, server: bool) -> ssl.SSLContext | None:
     if not options.wanted:
         return None
-    if options.certificate is None:
-        raise click.UsageError("a listener with TLS needs --tls-cert")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    _load_certificate(context, options)
-    if options.ca is not None:
-        _load_authorities(context, options.ca)
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
-
-
-def _load_authorities(context: ssl.SSLContext, path: str) -> None:
+    if options.key is not None and options.certificate is None:
+        raise click.UsageError("--tls-key needs --tls-cert")
     try:
-        context.load_verify_locations(_readable(path, "--tls-ca"))
-    except ssl.SSLError as error:
-        raise click.UsageError(f"--tls-ca {path}: no certificates in PEM") from error
+        return dimse.tls_profile(
+            options.profile or "bcp195",
+            server=server,
+            certificate=options.certificate,
+            key=options.key,
+            password=_password(options),
+            ca=options.ca,
+            verify=False if options.insecure else None,
+        )
+    except dimse.LocalProtocolError as error:
+        raise click.UsageError(f"TLS: {error}") from error
 
 
-def _load_certificate(context: ssl.SSLContext, options: TLSOptions) -> None:
-    if options.certificate is None:
-        if options.key is not None:
-            raise click.UsageError("--tls-key needs --tls-cert")
-        return
-    certificate = _readable(options.certificate, "--tls-cert")
-    key = None if options.key is None else _readable(options.key, "--tls-key")
+def _password(options: TLSOptions) -> str | None:
+    """The key's password from a file's first line, or from the environment; never from argv."""
+    if options.password_file is None:
+        return os.environ.get(PASSWORD_VARIABLE)
     try:
-        context.load_cert_chain(certificate, key)
-    except ssl.SSLError as error:
-        reason = error.reason or error.strerror or str(error)
+        lines = Path(options.password_file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
         raise click.UsageError(
-            f"--tls-cert {certificate}: no certificate with its key in PEM ({reason})"
+            f"--tls-key-password-file {options.password_file}: {reason}"
         ) from error
-
-
-def _readable(path: str, option: str) -> str:
-    try:
-        with open(path, "rb"):
-            return path
-    except OSError as error:
-        raise click.UsageError(f"{option} {path}: {error.strerror or error}") from error
+    return lines[0] if lines else ""
