@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pydicom
 import pytest
 
 from dimse_trio import uid_of
@@ -28,3 +29,15 @@ def study(
 ) -> dict[str, Sample]:
     """The samples made one study of, by transfer syntax again: see `write_study`."""
     return write_study(tmp_path_factory.mktemp("study"), samples)
+
+
+@pytest.fixture(scope="session")
+def big(tmp_path_factory: pytest.TempPathFactory, study: dict[str, Sample]) -> Sample:
+    """An instance of 32 MiB."""
+    data_set = pydicom.dcmread(study["ExplicitVRLittleEndian"].path)
+    data_set.NumberOfFrames = 64
+    data_set.Rows = data_set.Columns = 512
+    data_set.PixelData = bytes(range(256)) * (1 << 17)
+    path = tmp_path_factory.mktemp("big") / "big.dcm"
+    data_set.save_as(path)
+    return Sample.of(path)

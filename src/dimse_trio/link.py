@@ -165,6 +165,11 @@ class Link:
                         called=request.called_ae_title,
                         calling=request.calling_ae_title,
                     )
+                case ProviderAborted(error=None) | None if self.failure is None:
+                    raise AssociationAborted(
+                        "the connection was lost before A-ASSOCIATE-RQ was answered;"
+                        f" does this port expect TLS? {_LOST}"
+                    )
                 case _:
                     raise self.end_of(event)
         raise AssociationTimeout(

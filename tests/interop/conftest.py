@@ -29,15 +29,3 @@ def crowd(tmp_path_factory: pytest.TempPathFactory, study: dict[str, Sample]) ->
     for file, uid in zip(files, uids, strict=True):
         file.write_bytes(first.replace(uids[0].encode(), uid.encode()))
     return files
-
-
-@pytest.fixture(scope="session")
-def big(tmp_path_factory: pytest.TempPathFactory, study: dict[str, Sample]) -> Sample:
-    """An instance of 32 MiB."""
-    data_set = pydicom.dcmread(study["ExplicitVRLittleEndian"].path)
-    data_set.NumberOfFrames = 64
-    data_set.Rows = data_set.Columns = 512
-    data_set.PixelData = bytes(range(256)) * (1 << 17)
-    path = tmp_path_factory.mktemp("big") / "big.dcm"
-    data_set.save_as(path)
-    return Sample.of(path)
