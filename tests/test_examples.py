@@ -13,6 +13,7 @@ from pathlib import Path
 import pydicom
 import pytest
 import trio
+import trustme
 
 import dimse_trio as dimse
 
@@ -241,3 +242,16 @@ def test_identity_lets_in_who_is_known() -> None:
         "ada: Success (0x0000), identity looked at: True",
         "eve: association rejected (permanent, service user, no reason given)",
     ]
+
+
+def test_tls_verifies_a_peer_with_certificates_on_both_sides(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    ca, certificate, key = (tmp_path / name for name in ("ca.pem", "our.pem", "key.pem"))
+    authority.cert_pem.write_to_path(ca)
+    issued.cert_chain_pems[0].write_to_path(certificate)
+    issued.private_key_pem.write_to_path(key)
+    tls = ("--tls-cert", certificate, "--tls-key", key, "--tls-ca", ca)
+    with listener(tmp_path / "port", "receive", tmp_path / "in", "--aet", "KEEPER", *tls) as port:
+        lines = script("tls.py", "127.0.0.1", port, "KEEPER", ca, certificate, key)
+    assert lines == ["Success (0x0000)"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 import trustme
+from cryptography.hazmat.primitives import serialization
 from pydicom import Dataset
 
 import dimse_trio as dimse
@@ -321,6 +322,30 @@ async def test_tls_on_both_sides(pem: dict[str, Path], tmp_path: Path) -> None:
         ended = await run("echo", *address, "--tls-ca", pem["ca"])
         assert ended.code in (3, 4)
         assert len(ended.errors) == 1
+
+
+async def test_tls_with_a_profile_a_server_name_and_a_password(
+    pem: dict[str, Path], tmp_path: Path
+) -> None:
+    locked, password = tmp_path / "locked.pem", tmp_path / "password"
+    key = serialization.load_pem_private_key(pem["key"].read_bytes(), None)
+    locked.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"sesame"),
+        )
+    )
+    password.write_text("sesame\n")
+    async with await Running.start(
+        *("receive", tmp_path / "in", "--port", 0, "--tls-profile", "bcp195-modified"),
+        *("--tls-cert", pem["bare"], "--tls-key", locked, "--tls-key-password-file", password),
+        *("--tls-ca", pem["ca"], "--tls-no-client-cert"),
+    ) as program:
+        address = f"127.0.0.1:{await program.listening()}"
+        options = ("--aec", "DIMSE-TRIO", "--tls-ca", pem["ca"])
+        (await run("echo", address, *options, "--tls-server-name", "client.example")).check_done()
+        (await run("echo", address, *options)).check(3, "tls_server_name")
 
 
 # -- the program itself ----------------------------------------------------------------------------
