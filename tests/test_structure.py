@@ -180,7 +180,7 @@ def test_errors_are_all_dimse_errors() -> None:
 @pytest.mark.parametrize("module_name", PUBLIC)
 def test_every_public_name_is_in_the_reference(module_name: str) -> None:
     pages = "\n".join(p.read_text() for p in sorted((ROOT / "docs" / "reference").glob("*.rst")))
-    documented = set(re.findall(r"^\s*\.\. auto\w+:: ([\w.]+)", pages, re.MULTILINE))
+    documented = set(re.findall(r"^\s*\.\. (?:auto\w+|py:data):: ([\w.]+)", pages, re.MULTILINE))
     names = {name for name in public_names(module_name) if not name.startswith("_")}
     assert {n for n in names if f"{module_name}.{n}" not in documented} == set()
 

@@ -69,9 +69,9 @@ def tls_profile(
     authentication). What is returned can be adjusted, and used for any number of connections.
 
     Args:
-        name: `"bcp195"`, the current BCP 195 profile; `"bcp195-modified"`, the stricter one;
-            `"bcp195-non-downgrading"` and `"bcp195-extended"`, of earlier editions. `TLS_PROFILES`
-            has them with their clauses.
+        name: `"bcp195"`, the current BCP 195 profile; `"bcp195-modified"`, which also has
+            AES-CCM; `"bcp195-non-downgrading"` and `"bcp195-extended"`, of earlier editions.
+            `TLS_PROFILES` has them with their clauses.
         server: Whether it is for a listener; else for a requestor.
         certificate: This side's certificate and those between it and the root, PEM; it may hold the
             key too. A server must have one.

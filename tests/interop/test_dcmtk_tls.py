@@ -119,3 +119,36 @@ async def test_we_move_over_tls(
         assert result.completed == 1
         (file,) = peer.files()
     assert data_set_of(file) == sample.data_set
+
+
+@pytest.mark.parametrize(
+    ("flag", "profile"),
+    [
+        ("+py", "bcp195"),
+        ("+px", "bcp195"),
+        ("+py", "bcp195-non-downgrading"),
+        ("+pz", "bcp195-extended"),
+        ("+py", "bcp195-modified"),
+    ],
+)
+async def test_each_profile_of_dcmtk_meets_ours(
+    flag: str,
+    profile: str,
+    dcmtk: Any,
+    authority: trustme.CA,
+    tls_options: tuple[str, ...],
+    tmp_path: Path,
+) -> None:
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_and_cert_chain_pem.write_to_path(tmp_path / "ours.pem")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    files: dict[str, Any] = {"certificate": tmp_path / "ours.pem", "ca": tmp_path / "ca.pem"}
+    server_side = dimse.tls_profile(profile, server=True, **files)
+    async with dimse.open_server(Shelf(), ssl_context=server_side) as server:
+        await dcmtk.echoscu(server.port, options=[*tls_options, flag])
+    client_side = dimse.tls_profile(profile, **files)
+    async with dcmtk.storescp(tmp_path, options=[*tls_options, flag]) as peer:
+        async with dimse.open_association(
+            "127.0.0.1", peer.port, ssl_context=client_side, tls_server_name="localhost"
+        ) as association:
+            await association.echo()
