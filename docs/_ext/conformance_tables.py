@@ -2,7 +2,8 @@
 
 `sop-class-table SERVICE` lists the classes of a DIMSE service, `normalized-table` those of DIMSE-N,
 `transfer-syntax-table` the transfer syntaxes, `identity-table` how the implementation names itself,
-`archive-key-table` the keys of the embedded archive, `bounds-table` what bounds an association.
+`archive-key-table` the keys of the embedded archive, `bounds-table` what bounds an association,
+`tls-profile-table` the secure transport connection profiles.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from dimse_trio.protocol.normalized import NORMALIZED_CLASSES
 from dimse_trio.protocol.pdus import APPLICATION_CONTEXT
 from dimse_trio.protocol.uids import SOP_CLASSES, TRANSFER_SYNTAXES, Service, uid_name
 from dimse_trio.settings import ServerSettings
+from dimse_trio.tls import TLS_PROFILES
 
 
 def literals(words: Iterable[str]) -> nodes.paragraph:
@@ -141,6 +143,17 @@ class BoundsTable(FactTable):
     facts = staticmethod(_bounds)
 
 
+class TLSProfileTable(SphinxDirective):
+    """The TLS profiles by name."""
+
+    def run(self) -> list[nodes.Node]:
+        rows = [
+            (nodes.paragraph("", "", nodes.literal("", name)), profile.clause, profile.ciphers)
+            for name, profile in TLS_PROFILES.items()
+        ]
+        return [table(["Profile", "Clause", "TLS 1.2 cipher suites, as OpenSSL says it"], rows)]
+
+
 class ArchiveKeyTable(SphinxDirective):
     """The keys that the embedded archive matches and returns, by level."""
 
@@ -162,5 +175,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("transfer-syntax-table", TransferSyntaxTable)
     app.add_directive("identity-table", IdentityTable)
     app.add_directive("bounds-table", BoundsTable)
+    app.add_directive("tls-profile-table", TLSProfileTable)
     app.add_directive("archive-key-table", ArchiveKeyTable)
     return {"parallel_read_safe": True}
