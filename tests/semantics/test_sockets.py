@@ -242,3 +242,68 @@ async def test_stop_lets_the_running_end_within_its_grace(grace: float) -> None:
                     pass
     (outcome,) = outcomes
     assert outcome == 0 if grace else isinstance(outcome, dimse.AssociationAborted)
+
+
+async def test_normalized_services_and_what_was_negotiated_leave_nothing() -> None:
+    """Every operation of DIMSE-N, an event each way, options and an identity, over TCP."""
+    machine = dimse.uid_of("RTConventionalMachineVerification")
+    find = dimse.uid_of("StudyRootQueryRetrieveInformationModelFind")
+    seen: list[str] = []
+
+    class Both(Patient):
+        query_options = dimse.QueryOptions(relational=True)
+
+        @asynccontextmanager
+        async def handle_association(
+            self, request: dimse.AssociationRequest
+        ) -> AsyncGenerator[dimse.Admission]:
+            assert request.user_identity is not None
+            yield dimse.Admission(user_identity_response=request.user_identity.primary)
+
+        async def handle_n_create(self, request: dimse.NCreateRequest) -> dimse.Status:
+            seen.append("create")
+            return dimse.Status.SUCCESS
+
+        async def handle_n_set(self, request: dimse.NSetRequest) -> dimse.Status:
+            seen.append("set")
+            return dimse.Status.SUCCESS
+
+        async def handle_n_get(self, request: dimse.NGetRequest) -> Dataset:
+            seen.append("get")
+            return study()
+
+        async def handle_n_action(self, request: dimse.NActionRequest) -> dimse.Status:
+            seen.append("action")
+            await request.association.n_event_report(machine, "1.2", 1, study())
+            return dimse.Status.SUCCESS
+
+        async def handle_n_delete(self, request: dimse.NDeleteRequest) -> dimse.Status:
+            seen.append("delete")
+            return dimse.Status.SUCCESS
+
+    class Events:
+        async def handle_n_event_report(self, request: dimse.NEventReportRequest) -> dimse.Status:
+            seen.append(f"event of {request.information.StudyInstanceUID}")
+            return dimse.Status.SUCCESS
+
+    async with nothing_left(), dimse.open_server(Both(), timeouts=TIMEOUTS) as server:
+        async with dimse.open_association(
+            "127.0.0.1",
+            server.port,
+            contexts=[
+                dimse.PresentationContext(machine),
+                dimse.PresentationContext(find, options=dimse.QueryOptions(relational=True)),
+            ],
+            user_identity=dimse.UserIdentity.jwt("token", response_requested=True),
+            handler=Events(),
+        ) as association:
+            assert association.negotiated.user_identity_response == b"token"
+            assert association.negotiated.query_options(find).relational
+            await association.n_create(machine, "1.2", study())
+            await association.n_set(machine, "1.2", study())
+            got = await association.n_get(machine, "1.2", ["StudyInstanceUID"])
+            assert got.data_set.StudyInstanceUID == "1.2.1"
+            await association.n_action(machine, "1.2", 1)
+            await association.n_delete(machine, "1.2")
+        await server.stop(grace=5)
+    assert seen == ["create", "set", "get", "action", "event of 1.2.1", "delete"]
