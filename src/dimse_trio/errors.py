@@ -21,6 +21,7 @@ from .protocol.errors import (
     ProtocolError,
     RemoteProtocolError,
 )
+from .protocol.events import Aborted, ProviderAborted, Refused
 from .protocol.messages import CGetRSP, CMoveRSP, Response
 from .protocol.status import Status
 
@@ -182,6 +183,22 @@ class AssociationClosed(AssociationError, trio.ClosedResourceError):
 
 class AssociationTimeout(AssociationError, trio.TooSlowError):
     """The peer took longer than `Timeouts` allows; the association was aborted."""
+
+
+TRY_AGAIN = "the peer's log may say why; try again on another association"
+
+
+def ended_by(event: object) -> AssociationError:
+    """The error for an event that ends an association (or for one that has no place)."""
+    match event:
+        case Aborted(source=source, reason=reason):
+            return AssociationAborted.by_peer(source, reason)
+        case ProviderAborted(error=None) | None:
+            return AssociationAborted(f"the connection was lost; {TRY_AGAIN}")
+        case ProviderAborted(error=error) | Refused(error=error):
+            return AssociationAborted(f"aborted, because the peer broke the protocol: {error}")
+        case _:
+            return AssociationClosed("the peer released the association")
 
 
 class ContextNotAccepted(AssociationError):

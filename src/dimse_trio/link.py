@@ -11,7 +11,7 @@ One task receives (`next_event`); any task may send. A message is sent whole bef
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from math import inf
 from typing import Any
@@ -20,6 +20,7 @@ import trio
 
 from .config import Limits, Timeouts
 from .errors import (
+    TRY_AGAIN,
     AssociationAborted,
     AssociationClosed,
     AssociationError,
@@ -27,16 +28,16 @@ from .errors import (
     AssociationTimeout,
     ConnectionFailed,
     LocalProtocolError,
+    ended_by,
 )
+from .instruments import Instrument
+from .observer import Observer
 from .protocol.dimse import DimseConnection
 from .protocol.events import (
-    Aborted,
     AssociateAccepted,
     AssociateRejected,
     AssociateRequested,
     DimseEvent,
-    ProviderAborted,
-    Refused,
 )
 from .protocol.messages import Message
 from .protocol.negotiation import Negotiated
@@ -44,7 +45,15 @@ from .protocol.pdus import AssociateAC, AssociateRJ, AssociateRQ
 from .protocol.state import State
 from .protocol.upper_layer import Role
 from .sources import DataSource
-from .transport import Buffer, PeerStalled, Transport, TransportError
+from .transport import (
+    Buffer,
+    PeerStalled,
+    Receiver,
+    Transport,
+    TransportError,
+    addresses,
+    tls_version,
+)
 
 logger = logging.getLogger("dimse_trio")
 
@@ -52,7 +61,6 @@ MAX_PDUS = 256
 """Most P-DATA-TF written at once, however short a peer wants them."""
 BLOCK = 1 << 19
 """About how many bytes of a data set are read and written at once."""
-_LOST = "the peer's log may say why; try again on another association"
 
 
 class Silence:
@@ -70,6 +78,7 @@ class Link:
         limits: Of these, `command_set` is the link's.
         quick_ack: As of `Transport`.
         strict: As of `UpperLayer`.
+        instruments: Told what happens.
     """
 
     def __init__(
@@ -82,6 +91,7 @@ class Link:
         limits: Limits,
         quick_ack: bool = True,
         strict: bool = False,
+        instruments: Sequence[Instrument] = (),
     ) -> None:
         self.core = DimseConnection(
             role,
@@ -94,6 +104,11 @@ class Link:
         self._transport = Transport(
             stream, timeout=timeouts.network, grace=timeouts.cancel_grace, quick_ack=quick_ack
         )
+        self.observer: Observer | None = None
+        self._receiver: Receiver = self.core.upper_layer
+        if instruments:
+            self.observer = Observer(instruments, role, addresses(stream), tls_version(stream))
+            self._receiver = self.observer.watch(self.core.upper_layer)
         self._message_lock = trio.Lock()
         self._receive_scope = trio.CancelScope()
         self._lost = False
@@ -151,11 +166,15 @@ class Link:
 
     async def _associate(self, request: AssociateRQ) -> Negotiated:
         async with self._transport.lock:
+            if self.observer is not None:
+                self.observer.requested(request)
             self.core.associate(request)
             await self._write_pending()
         with trio.move_on_after(self.timeouts.associate):
             match event := await self.next_event():
                 case AssociateAccepted():
+                    if self.observer is not None:
+                        self.observer.associated(self.negotiated)
                     return self.negotiated
                 case AssociateRejected(reject=rj):
                     raise AssociationRejected(
@@ -194,11 +213,15 @@ class Link:
         async with self._transport.lock:
             self.core.accept(accept, implied_scp=implied_scp)
             await self._write_pending()
+            if self.observer is not None:
+                self.observer.associated(self.negotiated)
 
     async def reject(self, reject: AssociateRJ) -> None:
         """Answer A-ASSOCIATE-RJ and see that the peer can read it."""
         async with self._transport.lock:
             self.core.reject(reject)
+            if self.observer is not None:
+                self.observer.rejected(reject)
             await self._write_pending()
             await self._transport.send_eof()
         await self.drain()
@@ -216,6 +239,8 @@ class Link:
                 await self._flush()
             if event is not None:
                 self._pdu_deadline = inf
+                if self.observer is not None:
+                    self.observer.event(event)
                 return event
             if self.state is State.IDLE:
                 return None
@@ -237,7 +262,7 @@ class Link:
             deadline = min(self.due(), now + self._look_again)
         with trio.CancelScope(deadline=deadline) as self._receive_scope:
             self._set_artim()
-            if await self._transport.receive(upper_layer):
+            if await self._transport.receive(self._receiver):
                 return False
         if not self._receive_scope.cancelled_caught or self._lost:
             upper_layer.receive_eof()
@@ -284,17 +309,7 @@ class Link:
 
     def end_of(self, event: DimseEvent | Silence | None) -> AssociationError:
         """The error for an event that ends an association (or for one that has no place)."""
-        if self.failure is not None:
-            return self.failure
-        match event:
-            case Aborted(source=source, reason=reason):
-                return AssociationAborted.by_peer(source, reason)
-            case ProviderAborted(error=None) | None:
-                return AssociationAborted(f"the connection was lost; {_LOST}")
-            case ProviderAborted(error=error) | Refused(error=error):
-                return AssociationAborted(f"aborted, because the peer broke the protocol: {error}")
-            case _:
-                return AssociationClosed("the peer released the association")
+        return self.failure or ended_by(event)
 
     # -- sending ---------------------------------------------------------------------------------
 
@@ -325,6 +340,10 @@ class Link:
                 if source is not None:
                     left = source.length - len(block)
                     self._add_data_set_pdus(buffers, context_id, block, is_last=left <= 0)
+                if self.observer is not None:
+                    length = None if source is None else source.length
+                    whole = block if source is not None and left <= 0 else None
+                    self.observer.message_sent(context_id, message, length, whole)
                 await self._write(buffers)
             finally:
                 self._transport.lock.release()
@@ -379,13 +398,15 @@ class Link:
             await self._write([data], timeout=timeout)
 
     async def _write(self, buffers: list[Buffer], *, timeout: float | None = None) -> None:
+        if self.observer is not None:
+            self.observer.sent(buffers)
         try:
             await self._transport.write(buffers, timeout=timeout)
         except TransportError as error:
             # what the peer said before it went may still be there to be read
             self._lost = True
             self._receive_scope.deadline = trio.current_time() + self.timeouts.linger
-            lost = AssociationAborted(f"connection lost: {error}; {_LOST}")
+            lost = AssociationAborted(f"connection lost: {error}; {TRY_AGAIN}")
             if isinstance(error, PeerStalled):
                 self.failure = self.failure or lost  # before the receive task sees the end
                 await self._transport.aclose()
@@ -447,3 +468,5 @@ async def closing(link: Link) -> AsyncGenerator[Link]:
     finally:
         with trio.CancelScope(shield=True):
             await link.aclose()
+            if link.observer is not None:
+                link.observer.closed(link.failure)
