@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
+from typing import cast
 
 import attrs
 
-from .errors import AssociationClosed, AssociationError, LocalProtocolError
+from .errors import AssociationClosed, AssociationError, AssociationRejected, LocalProtocolError
 from .protocol.messages import CGetRQ, CMoveRQ, CStoreRQ, Message, Request, Response
 from .protocol.negotiation import AcceptedContext, Negotiated
 from .protocol.pdus import PDUType
@@ -140,6 +141,17 @@ class AssociationRefusal:
     result: int
     source: int
     reason: int
+
+    @property
+    def why(self) -> AssociationRejected:
+        """The same in words."""
+        return AssociationRejected(
+            self.result,
+            self.source,
+            self.reason,
+            called=self.called_ae_title,
+            calling=self.calling_ae_title,
+        )
 
 
 @attrs.frozen
@@ -351,11 +363,11 @@ def checked_instruments(instruments: Iterable[Instrument]) -> tuple[Instrument, 
     Raises:
         LocalProtocolError: One of them is none.
     """
-    given: tuple[object, ...] = () if instruments is None else tuple(instruments)  # pyright: ignore[reportUnnecessaryComparison]
-    for instrument in given:
+    given = tuple(instruments)
+    for instrument in cast("tuple[object, ...]", given):
         if not isinstance(instrument, Instrument):
             raise LocalProtocolError(
                 f"instruments has a {type(instrument).__name__}: make it a subclass of Instrument,"
                 " and give an object of it"
             )
-    return tuple(instruments)
+    return given

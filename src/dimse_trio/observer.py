@@ -95,10 +95,8 @@ class Observer:
         tls: str | None,
     ) -> None:
         self._listeners = {
-            hook: [
-                i for i in instruments if getattr(type(i), hook) is not getattr(Instrument, hook)
-            ]
-            for hook in HOOKS
+            name: [i for i in instruments if getattr(type(i), name) is not unused]
+            for name, unused in _HOOKS.items()
         }
         self._data_set_limit = max(instrument.data_set_limit for instrument in instruments)
         self._began = trio.current_time()
@@ -322,9 +320,14 @@ class Observer:
     ) -> None:
         if self._association is None or not self._listeners[hook]:
             return
-        message_id = getattr(message, "message_id", None)
-        if message_id is None:
-            message_id = getattr(message, "message_id_being_responded_to", 0)
+        message_id = 0
+        match message:
+            case Request(message_id=message_id):
+                pass
+            case Response() | CCancelRQ():
+                message_id = message.message_id_being_responded_to
+            case _:
+                pass
         status = message.status if isinstance(message, Response) else None
         info = MessageInfo(
             self._association, context, message.name, message_id, status, length, message, data

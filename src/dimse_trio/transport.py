@@ -248,11 +248,7 @@ def _address(name_of: Callable[[], object]) -> tuple[str, int] | None:
         name = name_of()
     except OSError:
         return None
-    match name:
-        case (str(host), int(port), *_):
-            return host, port
-        case _:
-            return None
+    return cast("tuple[str, int]", name[:2]) if isinstance(name, tuple) else None
 
 
 def tls_version(stream: trio.abc.Stream) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import ssl
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -19,8 +18,6 @@ from .errors import ExitCode
 from .output import Format
 from .peers import Peer, TLSOptions, find_peer
 from .tls import PASSWORD_VARIABLE, client_ssl_context, server_ssl_context
-
-logger = logging.getLogger("dimse_trio.cli")
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
@@ -51,6 +48,7 @@ class Client:
     max_pdu_length: int | None
     ssl_context: ssl.SSLContext | None = attrs.field(repr=False)
     tls_server_name: str | None
+    instruments: tuple[dimse.Instrument, ...] = ()
 
     @asynccontextmanager
     async def association(
@@ -70,9 +68,9 @@ class Client:
                 ssl_context=self.ssl_context,
                 tls_server_name=self.tls_server_name,
                 timeouts=self.timeouts,
+                instruments=self.instruments,
                 **options,
             ) as association:
-                _log_negotiated(association)
                 yield association
         except dimse.ConnectionFailed as error:
             if self.peer.hint:
@@ -80,20 +78,30 @@ class Client:
             raise
 
 
-def _log_negotiated(association: dimse.Association) -> None:
-    negotiated = association.negotiated
-    logger.info(
-        "association with %s at %s: %d presentation contexts accepted, %d refused",
-        association.called_ae_title,
-        association.peer_address,
-        len(negotiated.accepted),
-        len(negotiated.refused),
-    )
-    for context in negotiated.accepted.values():
-        names = map(dimse.uid_name, (context.abstract_syntax, context.transfer_syntax))
-        logger.debug("%s in %s: accepted", *names)
-    for refused in negotiated.refused:
-        logger.debug("%s", refused)
+def _open_capture(
+    context: click.Context, parameter: click.Parameter, path: str | None
+) -> dimse.PcapngWriter | None:
+    """The capture, which is closed with the command."""
+    if path is None:
+        return None
+    try:
+        writer = dimse.PcapngWriter(path)
+    except OSError as error:
+        raise click.BadParameter(f"{path}: {error.strerror}", context, parameter) from error
+    context.call_on_close(writer.close)
+    return writer
+
+
+def _instruments(
+    verbosity: int, capture: dimse.PcapngWriter | None
+) -> tuple[dimse.Instrument, ...]:
+    """What the command line has watch its associations."""
+    instruments: list[dimse.Instrument] = []
+    if verbosity:
+        instruments.append(dimse.LoggingInstrument())
+    if capture is not None:
+        instruments.append(capture)
+    return tuple(instruments)
 
 
 def peer_argument(command: CommandT) -> CommandT:
@@ -117,6 +125,12 @@ _verbose = click.option(
     "--verbose",
     count=True,
     help="Say more on standard error; -vv more still. Never patient data.",
+)
+_capture = click.option(
+    "--capture",
+    metavar="FILE",
+    callback=_open_capture,
+    help="Write all that is sent and received to FILE, pcapng for Wireshark; patient data too.",
 )
 peers_file_option = click.option(
     "--peers-file",
@@ -169,6 +183,7 @@ _client_options = _all(
     ),
     click.option("--tls-insecure", is_flag=True, help="Do not check the peer's certificate."),
     peers_file_option,
+    _capture,
     _verbose,
 )
 
@@ -193,6 +208,7 @@ def client_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode]:
         tls_server_name: str | None,
         tls_insecure: bool,
         peers_file: str | None,
+        capture: dimse.PcapngWriter | None,
         verbose: int,
         **others: Any,
     ) -> ExitCode:
@@ -220,6 +236,7 @@ def client_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode]:
             max_pdu_length=max_pdu,
             ssl_context=client_ssl_context(options),
             tls_server_name=options.server_name,
+            instruments=_instruments(verbose, capture),
         )
         return command(client, **others)
 
@@ -301,6 +318,7 @@ class Listener:
     grace: float
     port_file: str | None
     ssl_context: ssl.SSLContext | None = attrs.field(repr=False)
+    instruments: tuple[dimse.Instrument, ...] = ()
 
 
 _listener_options = _all(
@@ -380,6 +398,7 @@ _listener_options = _all(
         is_flag=True,
         help="Do not demand one after all, whatever --tls-ca is there for.",
     ),
+    _capture,
     _verbose,
 )
 
@@ -406,6 +425,7 @@ def listener_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode
         tls_profile: str | None,
         tls_ca: str | None,
         tls_no_client_cert: bool,
+        capture: dimse.PcapngWriter | None,
         verbose: int,
         **others: Any,
     ) -> ExitCode:
@@ -432,6 +452,8 @@ def listener_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode
                     profile=tls_profile,
                 )
             ),
+            ssl_context=server_ssl_context(TLSOptions(False, tls_ca, tls_cert, tls_key)),
+            instruments=_instruments(verbose, capture),
         )
         return command(listener, verbose=verbose, **others)
 
