@@ -28,7 +28,6 @@ __all__ = [
     "AssociationRefusal",
     "ConnectionEnd",
     "ConnectionInfo",
-    "Instrument",
     "MessageInfo",
     "OperationEnd",
     "OperationInfo",
