@@ -377,8 +377,6 @@ class Exchange:
         self._tasks.start_soon(self._run_performance, performance)
 
     async def _run_performance(self, performance: Performance) -> None:
-        if self.link.observer is not None:
-            self.link.observer.performing(performance.request.message_id)
         try:
             await perform(performance)
         except AssociationError:
@@ -428,8 +426,6 @@ class Exchange:
             return
         self.end = error
         self.over.set()
-        if self.link.observer is not None:
-            self.link.observer.ended(error)
         self.told = self._invocations.fail(error) or self.told
         for performance in self._performances.values():
             performance.abandon(error)

@@ -44,7 +44,7 @@ from .protocol.negotiation import Negotiated
 from .protocol.pdus import AssociateAC, AssociateRJ, AssociateRQ
 from .protocol.state import State
 from .protocol.upper_layer import Role
-from .sources import DataSource
+from .sources import DataSource, block_length
 from .transport import (
     Buffer,
     PeerStalled,
@@ -52,15 +52,11 @@ from .transport import (
     Transport,
     TransportError,
     addresses,
+    take,
     tls_version,
 )
 
 logger = logging.getLogger("dimse_trio")
-
-MAX_PDUS = 256
-"""Most P-DATA-TF written at once, however short a peer wants them."""
-BLOCK = 1 << 19
-"""About how many bytes of a data set are read and written at once."""
 
 
 class Silence:
@@ -325,12 +321,12 @@ class Link:
             AssociationError: The association is over.
             OSError: The source cannot be read.
         """
-        await _take(self._message_lock)
+        await take(self._message_lock)
         try:
             block: bytes | memoryview = b""
             if source is not None:
-                block = await source.read(self._block_length)
-            await _take(self._transport.lock)
+                block = await source.read(block_length(self.core.fragment_length))
+            await take(self._transport.lock)
             try:
                 self._check_open()
                 buffers: list[Buffer] = [
@@ -360,7 +356,7 @@ class Link:
         try:
             while left > 0:
                 await trio.lowlevel.checkpoint()
-                block = await source.read(self._block_length)
+                block = await source.read(block_length(self.core.fragment_length))
                 if not block:
                     raise OSError(f"the data set of {message.name} ended {left} bytes early")
                 left -= len(block)
@@ -375,11 +371,6 @@ class Link:
                 await self.abort(
                     AssociationAborted(f"aborted inside a {message.name}, which was not all sent")
                 )
-
-    @property
-    def _block_length(self) -> int:
-        fragment = self.core.fragment_length
-        return min(max(BLOCK // fragment, 1), MAX_PDUS) * fragment
 
     def _add_data_set_pdus(
         self, buffers: list[Buffer], context_id: int, data: bytes | memoryview, *, is_last: bool
@@ -450,14 +441,6 @@ class Link:
     async def aclose(self) -> None:
         """Close the connection at once, whatever the state."""
         await self._transport.aclose()
-
-
-async def _take(lock: trio.Lock) -> None:
-    """Acquire a lock, without a trip through the scheduler where it is free."""
-    try:
-        lock.acquire_nowait()
-    except trio.WouldBlock:
-        await lock.acquire()
 
 
 @asynccontextmanager

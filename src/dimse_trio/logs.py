@@ -102,10 +102,12 @@ class LoggingInstrument(Instrument):
         )
         if self._detailed:
             for context in negotiated.accepted.values():
-                names = map(uid_name, (context.abstract_syntax, context.transfer_syntax))
+                names = (_named(context.abstract_syntax), _named(context.transfer_syntax))
                 self._debug(connection, "context %d: %s in %s", context.context_id, *names)
             for refused in negotiated.refused:
-                self._debug(connection, "context %d: refused: %s", refused.context_id, refused)
+                self._debug(
+                    connection, "context %d: refused: %s", refused.context_id, _safe(str(refused))
+                )
 
     def association_rejected(self, refusal: AssociationRefusal, /) -> None:
         titles = refusal.calling_ae_title, refusal.called_ae_title
@@ -182,8 +184,17 @@ class LoggingInstrument(Instrument):
 def _name(operation: OperationInfo) -> str:
     kind = "sub-operation " if operation.is_sub_operation else ""
     verb = "" if operation.role is OperationRole.INVOKED else " performed"
-    about = uid_name(operation.sop_class_uid)
+    about = _named(operation.sop_class_uid)
     return f"{kind}{operation.name}{verb}, Message ID {operation.message_id}, {about}"
+
+
+def _named(uid: str) -> str:
+    return _safe(uid_name(uid))
+
+
+def _safe(text: str) -> str:
+    """A text of the peer's as one line of the log, and no more than that."""
+    return text if text.isprintable() else repr(text)
 
 
 def _address(address: Address | None) -> str:

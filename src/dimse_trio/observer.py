@@ -383,6 +383,10 @@ class Observer:
     def _finish(
         self, running: _Running, response: Response | None, error: AssociationError | None
     ) -> None:
+        sub_operation = running.info.is_sub_operation
+        hook = "sub_operation_finished" if sub_operation else "operation_finished"
+        if not self._listeners[hook]:
+            return
         end = OperationEnd(
             running.info,
             None if response is None else response.status,
@@ -394,8 +398,7 @@ class Observer:
             response,
             error,
         )
-        sub_operation = running.info.is_sub_operation
-        self._tell("sub_operation_finished" if sub_operation else "operation_finished", end)
+        self._tell(hook, end)
 
 
 class Tap:

@@ -227,6 +227,14 @@ class Transport:
         await trio.aclose_forcefully(self._stream)
 
 
+async def take(lock: trio.Lock) -> None:
+    """Acquire a lock, without a trip through the scheduler where it is free."""
+    try:
+        lock.acquire_nowait()
+    except trio.WouldBlock:
+        await lock.acquire()
+
+
 def _check_open(connection: trio.socket.SocketType) -> None:
     """Refuse to wait for a closed socket, whose descriptor is -1: trio would, and for ever."""
     if connection.fileno() < 0:

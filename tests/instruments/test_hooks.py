@@ -31,7 +31,15 @@ from dimse_trio.instruments import (
 from dimse_trio.protocol.headers import PDUHeaders
 from dimse_trio.testing import associated_pair
 
-from .hospital import PATIENT_ID, STUDY_UID, Hospital, Keeping, all_operations, write_files
+from .hospital import (
+    PATIENT_ID,
+    STUDY_UID,
+    Hospital,
+    Keeping,
+    all_operations,
+    record,
+    write_files,
+)
 
 
 @pytest.fixture
@@ -200,6 +208,31 @@ async def test_the_sub_operations_of_a_move_belong_to_it(files: list[Path]) -> N
     parents = [a.parent for a in theirs.of("association_opened") if isinstance(a, AssociationInfo)]
     assert parents == [None, move]
     assert ends(destination) == [("C-STORE", OperationRole.PERFORMED, 0)] * 2
+
+
+async def test_normalized_operations_are_operations() -> None:
+    class Manager:
+        async def handle_n_create(self, request: dimse.NCreateRequest) -> dimse.Status:
+            return dimse.Status.SUCCESS
+
+        async def handle_n_set(self, request: dimse.NSetRequest) -> dimse.Status:
+            return dimse.Status.SUCCESS
+
+    step = dimse.uid_of("ModalityPerformedProcedureStep")
+    ours, theirs = Keeping(), Keeping()
+    async with associated_pair(
+        Manager(),
+        contexts=[dimse.PresentationContext(step)],
+        instruments=[theirs],
+        requestor_instruments=[ours],
+    ) as association:
+        await association.n_create(step, "1.2.3", record())
+    for keeping in (ours, theirs):
+        (end,) = keeping.of("operation_finished")
+        assert isinstance(end, OperationEnd)
+        assert (end.operation.name, end.operation.sop_class_uid) == ("N-CREATE", step)
+        assert end.bytes_sent + end.bytes_received > 0
+        assert PATIENT_ID not in repr(keeping.told)
 
 
 async def test_what_a_handler_puts_in_context_variables_is_its_operation(

@@ -82,6 +82,19 @@ async def test_data_sets_are_logged_where_they_are_asked_for(
         assert part in text
 
 
+async def test_a_peer_cannot_write_lines_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    contexts = [
+        dimse.PresentationContext(dimse.uid_of("Verification")),
+        dimse.PresentationContext("1.2\n[1] association accepted"),
+    ]
+    async with associated_pair(
+        Hospital([]), contexts=contexts, instruments=[dimse.LoggingInstrument()]
+    ):
+        pass
+    assert all("\n" not in record.getMessage() for record in caplog.records)
+
+
 async def test_a_rejection_is_a_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     with pytest.raises(dimse.AssociationRejected):
