@@ -46,8 +46,8 @@ class PcapngWriter(Instrument):
     that. Every packet is on its way to the disk when its hook returns: after a crash the capture is
     readable up to there. Use it in a block, or call `close`.
 
-    Addresses and ports are the connection's, made up where it has none, as over memory streams. If
-    both sides of a connection have the same writer, it is written once.
+    Addresses and ports are the connection's, made up where it has none, as over memory streams. A
+    connection with addresses whose two sides have the same writer is written once.
 
     Args:
         path: The file, which is overwritten.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from dimse_trio.instruments import (
     StateChange,
     WireData,
 )
+from dimse_trio.otel import OpenTelemetryInstrument
 from dimse_trio.protocol.headers import PDUHeaders
 from dimse_trio.testing import associated_pair
 
@@ -428,3 +430,27 @@ def test_pdus_are_found_in_bytes_that_are_cut_anywhere() -> None:
         pieces = [stream[i : i + size] for i in range(0, len(stream), size)]
         assert [pdu for piece in pieces for pdu in headers.feed_untrusted(piece)] == whole
     assert list(PDUHeaders().feed_untrusted(b"GET / HTTP/1.1\r\n\r\n" + stream)) == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00", b"\x04\0\0\0\0\x0a" + bytes(10)],
+    ids=["nothing", "HTTP", "TLS", "P-DATA-TF"],
+)
+async def test_peers_that_speak_something_else_switch_no_instrument_off(
+    said: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture, autojump_clock: object
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    keeping = Keeping()
+    with dimse.PcapngWriter(tmp_path / "capture.pcapng") as writer:
+        instruments = [keeping, dimse.LoggingInstrument(), OpenTelemetryInstrument(), writer]
+        peer, ours = trio.testing.memory_stream_pair()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(
+                partial(dimse.serve_stream, Hospital([]), ours, instruments=instruments)
+            )
+            await peer.send_all(said)
+            await peer.send_eof()
+    assert "switched off" not in caplog.text
+    assert [hook for hook, _ in keeping.told][-1] == "connection_closed"
+    assert keeping.of("association_opened") == []
