@@ -23,6 +23,7 @@ from .protocol.errors import (
 )
 from .protocol.events import Aborted, ProviderAborted, Refused
 from .protocol.messages import CGetRSP, CMoveRSP, Response
+from .protocol.pdus import AssociateRJ, AssociateRQ
 from .protocol.status import Status
 
 __all__ = [
@@ -147,6 +148,12 @@ class AssociationRejected(AssociationError):
         self.is_transient = result == RejectResult.TRANSIENT
         said = ", ".join(_words(part) for part in (self.result, self.source, self.reason))
         super().__init__(f"association rejected ({said})" + (f"; {advice}" if advice else ""))
+
+    @classmethod
+    def of(cls, reject: AssociateRJ, request: AssociateRQ) -> Self:
+        """The error for the answer to a request."""
+        called, calling = request.called_ae_title, request.calling_ae_title
+        return cls(reject.result, reject.source, reject.reason, called=called, calling=calling)
 
 
 class AssociationAborted(AssociationError, trio.BrokenResourceError):

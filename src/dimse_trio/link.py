@@ -38,6 +38,7 @@ from .protocol.events import (
     AssociateRejected,
     AssociateRequested,
     DimseEvent,
+    ProviderAborted,
 )
 from .protocol.messages import Message
 from .protocol.negotiation import Negotiated
@@ -173,17 +174,11 @@ class Link:
                         self.observer.associated(self.negotiated)
                     return self.negotiated
                 case AssociateRejected(reject=rj):
-                    raise AssociationRejected(
-                        rj.result,
-                        rj.source,
-                        rj.reason,
-                        called=request.called_ae_title,
-                        calling=request.calling_ae_title,
-                    )
+                    raise AssociationRejected.of(rj, request)
                 case ProviderAborted(error=None) | None if self.failure is None:
                     raise AssociationAborted(
                         "the connection was lost before A-ASSOCIATE-RQ was answered;"
-                        f" does this port expect TLS? {_LOST}"
+                        f" does this port expect TLS? {TRY_AGAIN}"
                     )
                 case _:
                     raise self.end_of(event)

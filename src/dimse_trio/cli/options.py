@@ -13,7 +13,7 @@ import click
 
 import dimse_trio as dimse
 
-from . import log
+from . import log, watching
 from .errors import ExitCode
 from .output import Format
 from .peers import Peer, TLSOptions, find_peer
@@ -78,32 +78,6 @@ class Client:
             raise
 
 
-def _open_capture(
-    context: click.Context, parameter: click.Parameter, path: str | None
-) -> dimse.PcapngWriter | None:
-    """The capture, which is closed with the command."""
-    if path is None:
-        return None
-    try:
-        writer = dimse.PcapngWriter(path)
-    except OSError as error:
-        raise click.BadParameter(f"{path}: {error.strerror}", context, parameter) from error
-    context.call_on_close(writer.close)
-    return writer
-
-
-def _instruments(
-    verbosity: int, capture: dimse.PcapngWriter | None
-) -> tuple[dimse.Instrument, ...]:
-    """What the command line has watch its associations."""
-    instruments: list[dimse.Instrument] = []
-    if verbosity:
-        instruments.append(dimse.LoggingInstrument())
-    if capture is not None:
-        instruments.append(capture)
-    return tuple(instruments)
-
-
 def peer_argument(command: CommandT) -> CommandT:
     """`PEER`, the first argument of every client command."""
     return click.argument("peer", metavar="PEER")(command)
@@ -120,18 +94,6 @@ def _all(*decorators: Callable[[Any], Any]) -> Callable[[CommandT], CommandT]:
     return decorate
 
 
-_verbose = click.option(
-    "-v",
-    "--verbose",
-    count=True,
-    help="Say more on standard error; -vv more still. Never patient data.",
-)
-_capture = click.option(
-    "--capture",
-    metavar="FILE",
-    callback=_open_capture,
-    help="Write all that is sent and received to FILE, pcapng for Wireshark; patient data too.",
-)
 peers_file_option = click.option(
     "--peers-file",
     metavar="FILE",
@@ -183,8 +145,8 @@ _client_options = _all(
     ),
     click.option("--tls-insecure", is_flag=True, help="Do not check the peer's certificate."),
     peers_file_option,
-    _capture,
-    _verbose,
+    watching.capture_option,
+    watching.verbose_option,
 )
 
 
@@ -236,7 +198,7 @@ def client_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode]:
             max_pdu_length=max_pdu,
             ssl_context=client_ssl_context(options),
             tls_server_name=options.server_name,
-            instruments=_instruments(verbose, capture),
+            instruments=watching.instruments(verbose, capture),
         )
         return command(client, **others)
 
@@ -398,8 +360,8 @@ _listener_options = _all(
         is_flag=True,
         help="Do not demand one after all, whatever --tls-ca is there for.",
     ),
-    _capture,
-    _verbose,
+    watching.capture_option,
+    watching.verbose_option,
 )
 
 
@@ -452,8 +414,7 @@ def listener_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode
                     profile=tls_profile,
                 )
             ),
-            ssl_context=server_ssl_context(TLSOptions(False, tls_ca, tls_cert, tls_key)),
-            instruments=_instruments(verbose, capture),
+            instruments=watching.instruments(verbose, capture),
         )
         return command(listener, verbose=verbose, **others)
 
