@@ -6,11 +6,11 @@ SOURCES := $(shell find src -name '*.py')
 PYTHON_FILES := src tests examples docs tools $(wildcard benchmarks fuzz)
 export PYTHON
 
-.PHONY: help demo test interop coverage bench dcmtk lint format types typing-env docs check clean
+.PHONY: help demo test interop coverage bench programs lint format types typing-env docs check clean
 
 help:
 	@echo 'make demo        store, find, move and get with real processes on this machine'
-	@echo 'make test        every test; installs DCMTK where it may    (ARGS="-k find -x")'
+	@echo 'make test        every test; installs DCMTK and tshark where it may (ARGS="-k find -x")'
 	@echo 'make interop     only the tests against other implementations'
 	@echo 'make coverage    every test, and which lines and branches none has reached'
 	@echo 'make bench       how fast, against DCMTK and pynetdicom        (ARGS="--quick --only echo")'
@@ -52,22 +52,22 @@ help:
 demo: .venv-demo/.stamp
 	.venv-demo/bin/python tools/demo.py
 
-test: .venv-test/.stamp dcmtk
+test: .venv-test/.stamp programs
 	.venv-test/bin/python -m pytest $(ARGS)
 
 # -- what contributors run -------------------------------------------------------------------------
 
-dcmtk:
-	@tools/install-dcmtk
+programs:
+	@tools/install-programs
 
-interop: .venv-test/.stamp dcmtk
+interop: .venv-test/.stamp programs
 	.venv-test/bin/python -m pytest -m interop $(ARGS)
 
-coverage: .venv-test/.stamp dcmtk
+coverage: .venv-test/.stamp programs
 	.venv-test/bin/python -m coverage run -m pytest $(ARGS)
 	.venv-test/bin/python -m coverage report
 
-bench: .venv-bench/.stamp dcmtk
+bench: .venv-bench/.stamp programs
 	.venv-bench/bin/python -m benchmarks $(ARGS)
 
 lint: .venv-lint/.stamp

@@ -118,6 +118,16 @@ def test_echo(archive: tuple[str, int, str]) -> None:
     assert script("echo.py", *archive) == ["Success (0x0000)"]
 
 
+def test_capture_is_one_that_tshark_reads(archive: tuple[str, int, str], tmp_path: Path) -> None:
+    path = tmp_path / "capture.pcapng"
+    lines = script("capture.py", *archive, path)
+    assert lines[0] == f"3 studies; tshark -r {path} -Y dicom shows how they came"
+    assert " took longest: " in lines[1]
+    command = ["tshark", "-r", path, "-Y", "dicom"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "C-FIND-RSP ID=2 (Success)" in shown.stdout
+
+
 def test_find_prints_the_studies_that_match(archive: tuple[str, int, str]) -> None:
     lines = script("find.py", *archive, "CompressedSamples^M")
     assert lines == [f"CompressedSamples^MR1 20040826 {MR_STUDY}"]

@@ -21,7 +21,14 @@ import dimse_trio
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(dimse_trio.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-PUBLIC = ("dimse_trio", "dimse_trio.archive", "dimse_trio.matching", "dimse_trio.testing")
+PUBLIC = (
+    "dimse_trio",
+    "dimse_trio.archive",
+    "dimse_trio.instruments",
+    "dimse_trio.matching",
+    "dimse_trio.otel",
+    "dimse_trio.testing",
+)
 
 MAX_LINES = 450
 TABLES = {"protocol/uids.py": "a table of SOP classes, a line each"}
@@ -150,7 +157,7 @@ def test_public_classes_are_final_or_meant_for_what_they_are() -> None:
             or issubclass(cls, BaseException | int)
             or hasattr(cls, "__members__")
             or getattr(cls, "_is_protocol", False)
-            or cls is dimse_trio.Handler
+            or cls in (dimse_trio.Handler, dimse_trio.Instrument)
         )
     ]
     assert loose == []
@@ -212,7 +219,7 @@ def test_every_page_has_its_place_in_the_contents() -> None:
 @pytest.mark.parametrize("module_name", ["dimse_trio", "dimse_trio.testing.plugin"])
 def test_importing_loads_no_heavy_package(module_name: str) -> None:
     """pydicom when a data set is first looked into; click, rich and SQLAlchemy for their parts."""
-    heavy = {"pydicom", "numpy", "click", "rich", "sqlalchemy", "asyncio"}
+    heavy = {"pydicom", "numpy", "click", "rich", "sqlalchemy", "opentelemetry", "asyncio"}
     code = f"import sys, {module_name}; print(*{heavy!r} & sys.modules.keys())"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -22,7 +22,9 @@ from sphinx.environment import BuildEnvironment
 PUBLIC_MODULES = (
     "dimse_trio",
     "dimse_trio.archive",
+    "dimse_trio.instruments",
     "dimse_trio.matching",
+    "dimse_trio.otel",
     "dimse_trio.testing",
     "dimse_trio.testing.dcmtk",
 )

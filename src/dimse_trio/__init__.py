@@ -1,7 +1,8 @@
 """DICOM networking for Trio: associations are nurseries, cancel scopes are C-CANCEL and A-ABORT.
 
 Everything that users need is here, under `import dimse_trio as dimse`; `dimse_trio.archive` is the
-embedded archive, `dimse_trio.matching` its matching engine, `dimse_trio.testing` for tests.
+embedded archive, `dimse_trio.matching` its matching engine, `dimse_trio.instruments` what there is
+to watch, `dimse_trio.otel` OpenTelemetry, `dimse_trio.testing` for tests.
 
 A name's module is imported when the name is first used: a script that sends C-ECHO needs no server,
 and nothing needs pydicom before it touches a data set.
@@ -16,6 +17,7 @@ from .version import __version__ as __version__
 if TYPE_CHECKING:
     from .acceptor import ServerStatistics as ServerStatistics
     from .association import Association as Association
+    from .capture import PcapngWriter as PcapngWriter
     from .client import Destination as Destination
     from .client import associate_over as associate_over
     from .client import open_association as open_association
@@ -63,9 +65,11 @@ if TYPE_CHECKING:
     from .handlers import SupportsNGet as SupportsNGet
     from .handlers import SupportsNSet as SupportsNSet
     from .handlers import SupportsStore as SupportsStore
+    from .instruments import Instrument as Instrument
     from .inventory import Inventory as Inventory
     from .inventory import Stock as Stock
     from .inventory import take_inventory as take_inventory
+    from .logs import LoggingInstrument as LoggingInstrument
     from .normalized import NormalizedResult as NormalizedResult
     from .normalized_requests import NActionRequest as NActionRequest
     from .normalized_requests import NCreateRequest as NCreateRequest
@@ -129,6 +133,7 @@ else:
     _NAMES = {
         "acceptor": "ServerStatistics",
         "association": "Association",
+        "capture": "PcapngWriter",
         "client": "Destination associate_over open_association",
         "config": "Limits Timeouts",
         "contexts": "contexts_for default_contexts retrieve_contexts split_instances",
@@ -146,7 +151,9 @@ else:
             "SupportsGet SupportsMove SupportsNAction SupportsNCreate SupportsNDelete "
             "SupportsNEventReport SupportsNGet SupportsNSet SupportsStore"
         ),
+        "instruments": "Instrument",
         "inventory": "Inventory Stock take_inventory",
+        "logs": "LoggingInstrument",
         "normalized": "NormalizedResult",
         "normalized_requests": (
             "NActionRequest NCreateRequest NDeleteRequest NEventReportRequest NGetRequest "

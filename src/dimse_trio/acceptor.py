@@ -106,6 +106,7 @@ class Acceptor:
             limits=settings.limits,
             quick_ack=settings.quick_ack,
             strict=settings.strict,
+            instruments=settings.instruments,
         )
         async with closing(link):
             request = await link.await_request()
@@ -256,6 +257,7 @@ class Acceptor:
                 tls_server_name=destination.tls_server_name,
                 timeouts=settings.timeouts,
                 limits=settings.limits,
+                instruments=settings.instruments,
             )
 
         return open_sub_association

@@ -281,6 +281,8 @@ class Association(NormalizedServices):
 
     def _on_end(self, unexpected: bool) -> None:
         """The association is over: end the block too. Who awaits an operation hears it there."""
+        if self._link.observer is not None and self.end is not None:
+            self._link.observer.ended(self.end)
         if self._nursery is not None:
             self._raise_end = unexpected
             self._nursery.cancel_scope.cancel()

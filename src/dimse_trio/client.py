@@ -21,6 +21,7 @@ from .errors import (
     leaves,
 )
 from .handlers import services_of
+from .instruments import Instrument, checked_instruments
 from .link import Link, closing
 from .performance import Environment
 from .protocol.negotiation import PresentationContext, propose
@@ -127,6 +128,7 @@ async def open_association(
     quick_ack: bool = True,
     handler: object | None = None,
     strict: bool = False,
+    instruments: Iterable[Instrument] = (),
 ) -> AsyncGenerator[Association]:
     """Connect to a peer and open an association with it (PS3.8 §7.1).
 
@@ -155,6 +157,7 @@ async def open_association(
         handler: Performs what the peer requests on this association.
         strict: Abort where the peer breaks the protocol in a way that is otherwise put up with and
             logged: longer PDUs than announced, empty ones, responses to no request.
+        instruments: Told what happens; see `Instrument`.
 
     Raises:
         ConnectionFailed: The name was not found, nobody answered, or TLS failed.
@@ -168,6 +171,7 @@ async def open_association(
     timeouts = timeouts or Timeouts()
     for title in (called_ae_title, calling_ae_title):
         check_ae_title(title)  # before anything is opened
+    instruments = checked_instruments(instruments)
     stream = await _connect(host, port, ssl_context, tls_server_name, timeouts)
     async with associate_over(
         stream,
@@ -184,6 +188,7 @@ async def open_association(
         quick_ack=quick_ack,
         handler=handler,
         strict=strict,
+        instruments=instruments,
     ) as association:
         yield association
 
@@ -205,12 +210,18 @@ async def associate_over(
     quick_ack: bool = True,
     handler: object | None = None,
     strict: bool = False,
+    instruments: Iterable[Instrument] = (),
 ) -> AsyncGenerator[Association]:
     """`open_association` over any byte stream: memory streams, a proxy, an SSH tunnel.
 
     The stream is closed at the end, and also if no association comes about.
     """
     timeouts = timeouts or Timeouts()
+    try:
+        instruments = checked_instruments(instruments)
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
     link = Link(
         stream,
         Role.REQUESTOR,
@@ -219,6 +230,7 @@ async def associate_over(
         limits=limits or Limits(),
         quick_ack=quick_ack,
         strict=strict,
+        instruments=instruments,
     )
     async with closing(link):
         if handler is not None:

@@ -21,7 +21,9 @@ from .protocol.errors import (
     ProtocolError,
     RemoteProtocolError,
 )
+from .protocol.events import Aborted, ProviderAborted, Refused
 from .protocol.messages import CGetRSP, CMoveRSP, Response
+from .protocol.pdus import AssociateRJ, AssociateRQ
 from .protocol.status import Status
 
 __all__ = [
@@ -147,6 +149,12 @@ class AssociationRejected(AssociationError):
         said = ", ".join(_words(part) for part in (self.result, self.source, self.reason))
         super().__init__(f"association rejected ({said})" + (f"; {advice}" if advice else ""))
 
+    @classmethod
+    def of(cls, reject: AssociateRJ, request: AssociateRQ) -> Self:
+        """The error for the answer to a request."""
+        called, calling = request.called_ae_title, request.calling_ae_title
+        return cls(reject.result, reject.source, reject.reason, called=called, calling=calling)
+
 
 class AssociationAborted(AssociationError, trio.BrokenResourceError):
     """The association was aborted by the peer, by this side, or with the connection.
@@ -182,6 +190,22 @@ class AssociationClosed(AssociationError, trio.ClosedResourceError):
 
 class AssociationTimeout(AssociationError, trio.TooSlowError):
     """The peer took longer than `Timeouts` allows; the association was aborted."""
+
+
+TRY_AGAIN = "the peer's log may say why; try again on another association"
+
+
+def ended_by(event: object) -> AssociationError:
+    """The error for an event that ends an association (or for one that has no place)."""
+    match event:
+        case Aborted(source=source, reason=reason):
+            return AssociationAborted.by_peer(source, reason)
+        case ProviderAborted(error=None) | None:
+            return AssociationAborted(f"the connection was lost; {TRY_AGAIN}")
+        case ProviderAborted(error=error) | Refused(error=error):
+            return AssociationAborted(f"aborted, because the peer broke the protocol: {error}")
+        case _:
+            return AssociationClosed("the peer released the association")
 
 
 class ContextNotAccepted(AssociationError):

@@ -11,7 +11,7 @@ One task receives (`next_event`); any task may send. A message is sent whole bef
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from math import inf
 from typing import Any
@@ -20,6 +20,7 @@ import trio
 
 from .config import Limits, Timeouts
 from .errors import (
+    TRY_AGAIN,
     AssociationAborted,
     AssociationClosed,
     AssociationError,
@@ -27,32 +28,36 @@ from .errors import (
     AssociationTimeout,
     ConnectionFailed,
     LocalProtocolError,
+    ended_by,
 )
+from .instruments import Instrument
+from .observer import Observer
 from .protocol.dimse import DimseConnection
 from .protocol.events import (
-    Aborted,
     AssociateAccepted,
     AssociateRejected,
     AssociateRequested,
     DimseEvent,
     ProviderAborted,
-    Refused,
 )
 from .protocol.messages import Message
 from .protocol.negotiation import Negotiated
 from .protocol.pdus import AssociateAC, AssociateRJ, AssociateRQ
 from .protocol.state import State
 from .protocol.upper_layer import Role
-from .sources import DataSource
-from .transport import Buffer, PeerStalled, Transport, TransportError
+from .sources import DataSource, block_length
+from .transport import (
+    Buffer,
+    PeerStalled,
+    Receiver,
+    Transport,
+    TransportError,
+    addresses,
+    take,
+    tls_version,
+)
 
 logger = logging.getLogger("dimse_trio")
-
-MAX_PDUS = 256
-"""Most P-DATA-TF written at once, however short a peer wants them."""
-BLOCK = 1 << 19
-"""About how many bytes of a data set are read and written at once."""
-_LOST = "the peer's log may say why; try again on another association"
 
 
 class Silence:
@@ -70,6 +75,7 @@ class Link:
         limits: Of these, `command_set` is the link's.
         quick_ack: As of `Transport`.
         strict: As of `UpperLayer`.
+        instruments: Told what happens.
     """
 
     def __init__(
@@ -82,6 +88,7 @@ class Link:
         limits: Limits,
         quick_ack: bool = True,
         strict: bool = False,
+        instruments: Sequence[Instrument] = (),
     ) -> None:
         self.core = DimseConnection(
             role,
@@ -94,6 +101,11 @@ class Link:
         self._transport = Transport(
             stream, timeout=timeouts.network, grace=timeouts.cancel_grace, quick_ack=quick_ack
         )
+        self.observer: Observer | None = None
+        self._receiver: Receiver = self.core.upper_layer
+        if instruments:
+            self.observer = Observer(instruments, role, addresses(stream), tls_version(stream))
+            self._receiver = self.observer.watch(self.core.upper_layer)
         self._message_lock = trio.Lock()
         self._receive_scope = trio.CancelScope()
         self._lost = False
@@ -151,24 +163,22 @@ class Link:
 
     async def _associate(self, request: AssociateRQ) -> Negotiated:
         async with self._transport.lock:
+            if self.observer is not None:
+                self.observer.requested(request)
             self.core.associate(request)
             await self._write_pending()
         with trio.move_on_after(self.timeouts.associate):
             match event := await self.next_event():
                 case AssociateAccepted():
+                    if self.observer is not None:
+                        self.observer.associated(self.negotiated)
                     return self.negotiated
                 case AssociateRejected(reject=rj):
-                    raise AssociationRejected(
-                        rj.result,
-                        rj.source,
-                        rj.reason,
-                        called=request.called_ae_title,
-                        calling=request.calling_ae_title,
-                    )
+                    raise AssociationRejected.of(rj, request)
                 case ProviderAborted(error=None) | None if self.failure is None:
                     raise AssociationAborted(
                         "the connection was lost before A-ASSOCIATE-RQ was answered;"
-                        f" does this port expect TLS? {_LOST}"
+                        f" does this port expect TLS? {TRY_AGAIN}"
                     )
                 case _:
                     raise self.end_of(event)
@@ -194,11 +204,15 @@ class Link:
         async with self._transport.lock:
             self.core.accept(accept, implied_scp=implied_scp)
             await self._write_pending()
+            if self.observer is not None:
+                self.observer.associated(self.negotiated)
 
     async def reject(self, reject: AssociateRJ) -> None:
         """Answer A-ASSOCIATE-RJ and see that the peer can read it."""
         async with self._transport.lock:
             self.core.reject(reject)
+            if self.observer is not None:
+                self.observer.rejected(reject)
             await self._write_pending()
             await self._transport.send_eof()
         await self.drain()
@@ -216,6 +230,8 @@ class Link:
                 await self._flush()
             if event is not None:
                 self._pdu_deadline = inf
+                if self.observer is not None:
+                    self.observer.event(event)
                 return event
             if self.state is State.IDLE:
                 return None
@@ -237,7 +253,7 @@ class Link:
             deadline = min(self.due(), now + self._look_again)
         with trio.CancelScope(deadline=deadline) as self._receive_scope:
             self._set_artim()
-            if await self._transport.receive(upper_layer):
+            if await self._transport.receive(self._receiver):
                 return False
         if not self._receive_scope.cancelled_caught or self._lost:
             upper_layer.receive_eof()
@@ -284,17 +300,7 @@ class Link:
 
     def end_of(self, event: DimseEvent | Silence | None) -> AssociationError:
         """The error for an event that ends an association (or for one that has no place)."""
-        if self.failure is not None:
-            return self.failure
-        match event:
-            case Aborted(source=source, reason=reason):
-                return AssociationAborted.by_peer(source, reason)
-            case ProviderAborted(error=None) | None:
-                return AssociationAborted(f"the connection was lost; {_LOST}")
-            case ProviderAborted(error=error) | Refused(error=error):
-                return AssociationAborted(f"aborted, because the peer broke the protocol: {error}")
-            case _:
-                return AssociationClosed("the peer released the association")
+        return self.failure or ended_by(event)
 
     # -- sending ---------------------------------------------------------------------------------
 
@@ -310,12 +316,12 @@ class Link:
             AssociationError: The association is over.
             OSError: The source cannot be read.
         """
-        await _take(self._message_lock)
+        await take(self._message_lock)
         try:
             block: bytes | memoryview = b""
             if source is not None:
-                block = await source.read(self._block_length)
-            await _take(self._transport.lock)
+                block = await source.read(block_length(self.core.fragment_length))
+            await take(self._transport.lock)
             try:
                 self._check_open()
                 buffers: list[Buffer] = [
@@ -325,6 +331,10 @@ class Link:
                 if source is not None:
                     left = source.length - len(block)
                     self._add_data_set_pdus(buffers, context_id, block, is_last=left <= 0)
+                if self.observer is not None:
+                    length = None if source is None else source.length
+                    whole = block if source is not None and left <= 0 else None
+                    self.observer.message_sent(context_id, message, length, whole)
                 await self._write(buffers)
             finally:
                 self._transport.lock.release()
@@ -341,7 +351,7 @@ class Link:
         try:
             while left > 0:
                 await trio.lowlevel.checkpoint()
-                block = await source.read(self._block_length)
+                block = await source.read(block_length(self.core.fragment_length))
                 if not block:
                     raise OSError(f"the data set of {message.name} ended {left} bytes early")
                 left -= len(block)
@@ -356,11 +366,6 @@ class Link:
                 await self.abort(
                     AssociationAborted(f"aborted inside a {message.name}, which was not all sent")
                 )
-
-    @property
-    def _block_length(self) -> int:
-        fragment = self.core.fragment_length
-        return min(max(BLOCK // fragment, 1), MAX_PDUS) * fragment
 
     def _add_data_set_pdus(
         self, buffers: list[Buffer], context_id: int, data: bytes | memoryview, *, is_last: bool
@@ -379,13 +384,15 @@ class Link:
             await self._write([data], timeout=timeout)
 
     async def _write(self, buffers: list[Buffer], *, timeout: float | None = None) -> None:
+        if self.observer is not None:
+            self.observer.sent(buffers)
         try:
             await self._transport.write(buffers, timeout=timeout)
         except TransportError as error:
             # what the peer said before it went may still be there to be read
             self._lost = True
             self._receive_scope.deadline = trio.current_time() + self.timeouts.linger
-            lost = AssociationAborted(f"connection lost: {error}; {_LOST}")
+            lost = AssociationAborted(f"connection lost: {error}; {TRY_AGAIN}")
             if isinstance(error, PeerStalled):
                 self.failure = self.failure or lost  # before the receive task sees the end
                 await self._transport.aclose()
@@ -431,14 +438,6 @@ class Link:
         await self._transport.aclose()
 
 
-async def _take(lock: trio.Lock) -> None:
-    """Acquire a lock, without a trip through the scheduler where it is free."""
-    try:
-        lock.acquire_nowait()
-    except trio.WouldBlock:
-        await lock.acquire()
-
-
 @asynccontextmanager
 async def closing(link: Link) -> AsyncGenerator[Link]:
     """The link, whose connection is closed at the end whatever happens."""
@@ -447,3 +446,5 @@ async def closing(link: Link) -> AsyncGenerator[Link]:
     finally:
         with trio.CancelScope(shield=True):
             await link.aclose()
+            if link.observer is not None:
+                link.observer.closed(link.failure)

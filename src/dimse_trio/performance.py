@@ -205,6 +205,8 @@ class Performance:
 
     async def run(self, perform: Performer | None) -> None:
         """Perform the request: its function, or the status for whatever went wrong."""
+        if (observer := self.exchange.link.observer) is not None:
+            observer.performing(self.request.message_id)
         try:
             status, comment, fields = await self._outcome(perform)
             if self._abandoned:

@@ -29,6 +29,7 @@ from .config import Limits, Timeouts
 from .errors import LocalProtocolError
 from .fetching import Fetching, Method, Retrieved, RetrieveProgress
 from .files import scan_files
+from .instruments import Instrument, checked_instruments
 from .inventory import find_contexts, move_contexts
 from .operations import FIND_ADVICE, Awaited, FindOperation, RetrieveResult
 from .part10 import Instance, path_of
@@ -73,6 +74,7 @@ class RemoteAE:
         timeouts: How long the library itself waits.
         limits: How much of the peer's data is held.
         strict: As for `open_association`.
+        instruments: Told what happens on all associations, those of the C-MOVE listener too.
         max_associations: Most associations at a time, in a block.
         keep_idle: Seconds for which an idle one is kept.
         retries: How often `store` and `retrieve` try again what may be done twice, when an
@@ -103,6 +105,7 @@ class RemoteAE:
         timeouts: Timeouts | None = None,
         limits: Limits | None = None,
         strict: bool = False,
+        instruments: Iterable[Instrument] = (),
         max_associations: int = 8,
         keep_idle: float = 30.0,
         retries: int = 2,
@@ -114,6 +117,7 @@ class RemoteAE:
         own_user_information(max_pdu_length, async_operations=async_operations)
         if max_associations < 1 or retries < 0 or pause < 0:
             raise LocalProtocolError("max_associations is at least 1, retries and pause at least 0")
+        instruments = checked_instruments(instruments)
         self.title = check_ae_title(title)
         self.host = host
         self.port = port
@@ -132,6 +136,7 @@ class RemoteAE:
             timeouts=timeouts,
             limits=limits,
             strict=strict,
+            instruments=instruments,
         )
         self._listen: Callable[[object], AbstractAsyncContextManager[Server]] | None = None
         if listen_port is not None:
@@ -143,6 +148,7 @@ class RemoteAE:
                 ssl_context=listen_ssl_context,
                 timeouts=timeouts,
                 limits=limits,
+                instruments=instruments,
             )
         self._max_associations = max_associations
         self._keep_idle = keep_idle

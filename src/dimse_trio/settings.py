@@ -13,6 +13,7 @@ from .config import Limits, Timeouts
 from .contexts import acceptance_policy
 from .errors import HandlerError, LocalProtocolError
 from .handlers import normalized_offer, services_of
+from .instruments import Instrument, checked_instruments
 from .protocol.acceptance import REQUESTORS_ORDER, Policy, TransferSyntaxPreference
 from .protocol.extended import QueryOptions, StorageOptions
 from .protocol.negotiation import PresentationContext
@@ -82,6 +83,8 @@ class ServerOptions(TypedDict, total=False):
     """How long the library itself waits."""
     limits: Limits | None
     """How much of the peers' data is held."""
+    instruments: Iterable[Instrument]
+    """Told what happens on each connection, those for the sub-operations of a C-MOVE too."""
 
 
 def _destinations(peers: PeerMap | None) -> Mapping[str, Destination]:
@@ -197,6 +200,7 @@ class ServerSettings:
     quick_ack: bool = True
     timeouts: Timeouts = attrs.field(default=None, converter=_timeouts)
     limits: Limits = attrs.field(default=None, converter=_limits)
+    instruments: tuple[Instrument, ...] = attrs.field(default=(), converter=checked_instruments)
     policy: Policy = attrs.field(init=False, default=attrs.Factory(_policy, takes_self=True))
 
     def same_title(self, one: str, other: str) -> bool:

@@ -16,8 +16,17 @@ from .part10 import Instance
 BLOCKING_READ = 1 << 20
 """A file up to this long is read in the event loop, wherever it lies: the way to a worker thread
 and back takes longer than that from any disk that is not itself far away."""
+BLOCK = 1 << 19
+"""About how many bytes of a data set are read and written at once."""
+MAX_FRAGMENTS = 256
+"""Most fragments that are read and written at once, however short a peer wants them."""
 
 _NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None)
+
+
+def block_length(fragment_length: int) -> int:
+    """How many bytes of a data set to read at once, so that they make whole fragments."""
+    return min(max(BLOCK // fragment_length, 1), MAX_FRAGMENTS) * fragment_length
 
 
 class DataSource(Protocol):

@@ -16,11 +16,10 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from math import inf
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import trio
 
-from .protocol.upper_layer import UpperLayer
 from .tls import why_tls_ended
 
 MIN_RECEIVE = 1 << 12
@@ -45,6 +44,16 @@ class TransportError(Exception):
 
 class PeerStalled(TransportError):
     """The peer does not read; the connection has been closed."""
+
+
+class Receiver(Protocol):
+    """What takes received bytes: the upper layer, or what watches it."""
+
+    def receive_data(self, data: bytes | bytearray | memoryview) -> None: ...
+
+    def get_buffer(self, size: int) -> memoryview: ...
+
+    def buffer_updated(self, count: int) -> None: ...
 
 
 class Transport:
@@ -177,7 +186,7 @@ class Transport:
             if len(buffers) < before:
                 renew()
 
-    async def receive(self, core: UpperLayer) -> bool:
+    async def receive(self, core: Receiver) -> bool:
         """Receive the next bytes into the core; whether the stream has not ended, in any way."""
         try:
             if self._socket is None:
@@ -195,7 +204,7 @@ class Transport:
             self.tls_end = why_tls_ended(self._stream, error)
             return False
 
-    def _receive_now(self, connection: trio.socket.SocketType, core: UpperLayer) -> bool:
+    def _receive_now(self, connection: trio.socket.SocketType, core: Receiver) -> bool:
         count = os.readv(connection.fileno(), (core.get_buffer(self._receive_size),))
         core.buffer_updated(count)
         if count == self._receive_size:
@@ -218,21 +227,44 @@ class Transport:
         await trio.aclose_forcefully(self._stream)
 
 
+async def take(lock: trio.Lock) -> None:
+    """Acquire a lock, without a trip through the scheduler where it is free."""
+    try:
+        lock.acquire_nowait()
+    except trio.WouldBlock:
+        await lock.acquire()
+
+
 def _check_open(connection: trio.socket.SocketType) -> None:
     """Refuse to wait for a closed socket, whose descriptor is -1: trio would, and for ever."""
     if connection.fileno() < 0:
         raise trio.ClosedResourceError("the connection has been closed")
 
 
-def peer_address_of(stream: trio.abc.Stream) -> str:
-    """Host and port of the peer for messages and logs; empty where the stream has none."""
+def addresses(stream: trio.abc.Stream) -> tuple[tuple[str, int] | None, tuple[str, int] | None]:
+    """Host and port of this side and of the peer; `None` where the stream has none."""
     inner: object = stream
     if isinstance(stream, trio.SSLStream):
         inner = cast("trio.SSLStream[trio.abc.Stream]", stream).transport_stream
     if not isinstance(inner, trio.SocketStream):
-        return ""
+        return None, None
+    return _address(inner.socket.getsockname), _address(inner.socket.getpeername)
+
+
+def _address(name_of: Callable[[], object]) -> tuple[str, int] | None:
     try:
-        name = inner.socket.getpeername()
+        name = name_of()
     except OSError:
-        return ""
-    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else ""
+        return None
+    return cast("tuple[str, int]", name[:2]) if isinstance(name, tuple) else None
+
+
+def tls_version(stream: trio.abc.Stream) -> str | None:
+    """The version of TLS that a stream speaks, such as "TLSv1.3"; `None` without TLS."""
+    return stream.version() if isinstance(stream, trio.SSLStream) else None
+
+
+def peer_address_of(stream: trio.abc.Stream) -> str:
+    """Host and port of the peer for messages and logs; empty where the stream has none."""
+    _, peer = addresses(stream)
+    return "" if peer is None else f"{peer[0]}:{peer[1]}"

@@ -74,6 +74,7 @@ class Listening:
             max_associations_per_peer=listener.max_associations_per_peer,
             max_pdu_length=listener.max_pdu_length,
             timeouts=listener.timeouts,
+            instruments=listener.instruments,
         ) as server:
             self._serving = True
             host = listener.host or "*"

@@ -95,7 +95,9 @@ def move(
     receiver = None if folder is None else Receiver(Path(folder))
 
     async def command(work: Work) -> ExitCode:
-        async with _listening(receiver, receive_host, receive_port, destination):
+        async with _listening(
+            receiver, receive_host, receive_port, destination, client.instruments
+        ):
             return await _move(work, client, query, destination, receiver, output)
 
     return run(command, timeout=client.timeout)
@@ -103,14 +105,23 @@ def move(
 
 @asynccontextmanager
 async def _listening(
-    receiver: Receiver | None, host: str | None, port: int, ae_title: str
+    receiver: Receiver | None,
+    host: str | None,
+    port: int,
+    ae_title: str,
+    instruments: tuple[dimse.Instrument, ...],
 ) -> AsyncGenerator[None]:
     """With a receiver, a listener for it."""
     if receiver is None:
         yield
         return
     async with dimse.open_server(
-        receiver, port, host=host, ae_title=ae_title, accept_unknown_storage=True
+        receiver,
+        port,
+        host=host,
+        ae_title=ae_title,
+        accept_unknown_storage=True,
+        instruments=instruments,
     ) as server:
         yield
         await server.stop(grace=5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import ssl
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -14,13 +13,11 @@ import click
 
 import dimse_trio as dimse
 
-from . import log
+from . import log, watching
 from .errors import ExitCode
 from .output import Format
 from .peers import Peer, TLSOptions, find_peer
 from .tls import PASSWORD_VARIABLE, client_ssl_context, server_ssl_context
-
-logger = logging.getLogger("dimse_trio.cli")
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
@@ -51,6 +48,7 @@ class Client:
     max_pdu_length: int | None
     ssl_context: ssl.SSLContext | None = attrs.field(repr=False)
     tls_server_name: str | None
+    instruments: tuple[dimse.Instrument, ...] = ()
 
     @asynccontextmanager
     async def association(
@@ -70,30 +68,14 @@ class Client:
                 ssl_context=self.ssl_context,
                 tls_server_name=self.tls_server_name,
                 timeouts=self.timeouts,
+                instruments=self.instruments,
                 **options,
             ) as association:
-                _log_negotiated(association)
                 yield association
         except dimse.ConnectionFailed as error:
             if self.peer.hint:
                 raise dimse.ConnectionFailed(f"{error}; {self.peer.hint}") from error
             raise
-
-
-def _log_negotiated(association: dimse.Association) -> None:
-    negotiated = association.negotiated
-    logger.info(
-        "association with %s at %s: %d presentation contexts accepted, %d refused",
-        association.called_ae_title,
-        association.peer_address,
-        len(negotiated.accepted),
-        len(negotiated.refused),
-    )
-    for context in negotiated.accepted.values():
-        names = map(dimse.uid_name, (context.abstract_syntax, context.transfer_syntax))
-        logger.debug("%s in %s: accepted", *names)
-    for refused in negotiated.refused:
-        logger.debug("%s", refused)
 
 
 def peer_argument(command: CommandT) -> CommandT:
@@ -112,12 +94,6 @@ def _all(*decorators: Callable[[Any], Any]) -> Callable[[CommandT], CommandT]:
     return decorate
 
 
-_verbose = click.option(
-    "-v",
-    "--verbose",
-    count=True,
-    help="Say more on standard error; -vv more still. Never patient data.",
-)
 peers_file_option = click.option(
     "--peers-file",
     metavar="FILE",
@@ -169,7 +145,8 @@ _client_options = _all(
     ),
     click.option("--tls-insecure", is_flag=True, help="Do not check the peer's certificate."),
     peers_file_option,
-    _verbose,
+    watching.capture_option,
+    watching.verbose_option,
 )
 
 
@@ -193,6 +170,7 @@ def client_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode]:
         tls_server_name: str | None,
         tls_insecure: bool,
         peers_file: str | None,
+        capture: dimse.PcapngWriter | None,
         verbose: int,
         **others: Any,
     ) -> ExitCode:
@@ -220,6 +198,7 @@ def client_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode]:
             max_pdu_length=max_pdu,
             ssl_context=client_ssl_context(options),
             tls_server_name=options.server_name,
+            instruments=watching.instruments(verbose, capture),
         )
         return command(client, **others)
 
@@ -301,6 +280,7 @@ class Listener:
     grace: float
     port_file: str | None
     ssl_context: ssl.SSLContext | None = attrs.field(repr=False)
+    instruments: tuple[dimse.Instrument, ...] = ()
 
 
 _listener_options = _all(
@@ -380,7 +360,8 @@ _listener_options = _all(
         is_flag=True,
         help="Do not demand one after all, whatever --tls-ca is there for.",
     ),
-    _verbose,
+    watching.capture_option,
+    watching.verbose_option,
 )
 
 
@@ -406,6 +387,7 @@ def listener_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode
         tls_profile: str | None,
         tls_ca: str | None,
         tls_no_client_cert: bool,
+        capture: dimse.PcapngWriter | None,
         verbose: int,
         **others: Any,
     ) -> ExitCode:
@@ -432,6 +414,7 @@ def listener_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode
                     profile=tls_profile,
                 )
             ),
+            instruments=watching.instruments(verbose, capture),
         )
         return command(listener, verbose=verbose, **others)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import enum
 import struct
 from collections import deque
+from collections.abc import Callable
 
 from .buffer import ReceiveBuffer
 from .decode import decode_pdu_untrusted
@@ -89,6 +90,8 @@ class UpperLayer:
         self.artim_starts = 0
         self.close_transport = False
         self.warnings: deque[str] = deque()
+        self.on_state: Callable[[State, State], None] | None = None
+        """Told each change of state, before its effects."""
         self._tolerated = 0
         self._announced = max_pdu_length
         self._pdata_limit = max(max_pdu_length, MIN_PDATA_LIMIT) if max_pdu_length else 1 << 31
@@ -277,6 +280,8 @@ class UpperLayer:
         if Effect.SEND_PDU in effects and pdu is not None:  # a P-DATA request writes its own
             encoded = encode_pdu(pdu)  # before the state moves: what cannot be encoded is no event
         before, self.state = self.state, next_state
+        if self.on_state is not None and before is not next_state:
+            self.on_state(before, next_state)
         if next_state is State.IDLE:
             self._buffer.clear()
         if Effect.SEND_PROVIDER_ABORT in effects and error is None:

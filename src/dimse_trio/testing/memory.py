@@ -17,6 +17,7 @@ import trio.testing
 from dimse_trio.association import Association
 from dimse_trio.client import associate_over
 from dimse_trio.config import Limits, Timeouts
+from dimse_trio.instruments import Instrument
 from dimse_trio.protocol.negotiation import PresentationContext
 from dimse_trio.protocol.pdus import Implementation, UserIdentity
 from dimse_trio.server import serve_stream
@@ -33,6 +34,7 @@ async def associated_pair(
     requestor_handler: object | None = None,
     user_identity: UserIdentity | None = None,
     implementation: Implementation | None = None,
+    requestor_instruments: Iterable[Instrument] = (),
     timeouts: Timeouts | None = None,
     limits: Limits | None = None,
     **server_options: Any,
@@ -51,6 +53,7 @@ async def associated_pair(
         requestor_handler: Performs what the acceptor requests of the requestor.
         user_identity: What the requestor presents.
         implementation: How the requestor names its implementation.
+        requestor_instruments: Told what happens on the requestor's side.
         timeouts: For both sides.
         limits: For both sides.
         server_options: Everything else that `open_server` takes, beside `host` and `port`.
@@ -79,6 +82,7 @@ async def associated_pair(
                 timeouts=timeouts,
                 limits=limits,
                 handler=requestor_handler,
+                instruments=requestor_instruments,
             ) as association:
                 yield association
         except BaseException as error:  # raised again below, not wrapped in a group
