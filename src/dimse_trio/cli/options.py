@@ -15,6 +15,7 @@ import dimse_trio as dimse
 
 from . import log, watching
 from .errors import ExitCode
+from .identity import IdentityOptions, identity_options
 from .output import Format
 from .peers import Peer, TLSOptions, find_peer
 from .tls import PASSWORD_VARIABLE, client_ssl_context, server_ssl_context
@@ -48,6 +49,7 @@ class Client:
     max_pdu_length: int | None
     ssl_context: ssl.SSLContext | None = attrs.field(repr=False)
     tls_server_name: str | None
+    user_identity: dimse.UserIdentity | None
     instruments: tuple[dimse.Instrument, ...] = ()
 
     @asynccontextmanager
@@ -67,6 +69,7 @@ class Client:
                 contexts=contexts,
                 ssl_context=self.ssl_context,
                 tls_server_name=self.tls_server_name,
+                user_identity=self.user_identity,
                 timeouts=self.timeouts,
                 instruments=self.instruments,
                 **options,
@@ -144,6 +147,7 @@ _client_options = _all(
         "--tls-server-name", metavar="NAME", help="Name in the peer's certificate, if not its host."
     ),
     click.option("--tls-insecure", is_flag=True, help="Do not check the peer's certificate."),
+    *identity_options,
     peers_file_option,
     watching.capture_option,
     watching.verbose_option,
@@ -169,6 +173,11 @@ def client_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode]:
         tls_profile: str | None,
         tls_server_name: str | None,
         tls_insecure: bool,
+        user: str | None,
+        passcode_file: str | None,
+        kerberos: str | None,
+        saml: str | None,
+        jwt: str | None,
         peers_file: str | None,
         capture: dimse.PcapngWriter | None,
         verbose: int,
@@ -198,6 +207,7 @@ def client_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode]:
             max_pdu_length=max_pdu,
             ssl_context=client_ssl_context(options),
             tls_server_name=options.server_name,
+            user_identity=IdentityOptions(user, passcode_file, kerberos, saml, jwt).identity(),
             instruments=watching.instruments(verbose, capture),
         )
         return command(client, **others)
