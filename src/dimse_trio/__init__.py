@@ -105,7 +105,7 @@ if TYPE_CHECKING:
     from .queries import Query as Query
     from .queries import query as query
     from .remote import RemoteAE as RemoteAE
-    from .remote import RemoteFind as RemoteFind
+    from .remote_find import RemoteFind as RemoteFind
     from .requests import Admission as Admission
     from .requests import AssociationRequest as AssociationRequest
     from .requests import EchoRequest as EchoRequest
@@ -168,7 +168,8 @@ else:
         "protocol.status": "Status StatusCategory",
         "protocol.uids": "Service new_uid uid_name uid_of",
         "queries": "Model Query query",
-        "remote": "RemoteAE RemoteFind",
+        "remote": "RemoteAE",
+        "remote_find": "RemoteFind",
         "requests": (
             "Admission AssociationRequest EchoRequest FindRequest GetRequest MoveOriginator "
             "MoveRequest StoreRequest"

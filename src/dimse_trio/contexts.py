@@ -371,5 +371,5 @@ def _not_accepted(
     elif accepted and transfer_syntax is not None:
         advice = f"propose the transfer syntax itself (contexts_for(paths)), or {_CONVERT}"
     return ContextNotAccepted(
-        f"no presentation context for {what}. Proposed: {'; '.join(refused + accepted)}. {advice}"
+        f"no presentation context for {what}; proposed: {'; '.join(refused + accepted)}; {advice}"
     )

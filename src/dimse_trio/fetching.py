@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import attrs
+import trio
 
 from .association import Association
 from .datasets import DataSetError
-from .errors import ContextNotAccepted, LocalProtocolError, StatusError
+from .errors import ContextNotAccepted, DimseError, LocalProtocolError, StatusError
 from .inventory import (
     Inventory,
     by_unique_keys,
@@ -50,7 +51,7 @@ class Retrieved:
         method: How it was done.
         files: What came, by SOP Instance UID.
         missing: SOP Instance UIDs that C-FIND had named and that did not come.
-        complete: Whether everything came; `None` if the peer could not be asked what there is, and
+        complete: Whether everything came; `None` if the peer could not say what there is, and
             reported no failure.
         status: The first final status that was no success, else success.
     """
@@ -97,6 +98,9 @@ class Fetching:
         self._expected: Collection[str] | None = None
         self._status = Status(Status.SUCCESS)
         self._failed = False
+        self._broken: Exception | None = None
+        """What has gone wrong here while the peer was sending to our listener."""
+        self._moving = trio.CancelScope()
 
     async def run(self, what: Query, method: Method | None) -> Retrieved:
         """Find what there is, fetch it, fetch what is missing once more, and say what came."""
@@ -108,11 +112,20 @@ class Fetching:
         missing: list[str] = []
         if inventory is not None:
             missing = inventory.without(self._files)
-            if missing and self._files:
+            if missing and (self._files or not self._failed):
                 used = await self._fetch(inventory.queries_for(missing), inventory, used)
                 missing = inventory.without(self._files)
-        complete = not missing if inventory is not None else False if self._failed else None
-        return Retrieved(used, self._files, tuple(missing), complete, self._status)
+        return Retrieved(
+            used, self._files, tuple(missing), self._complete(inventory, missing), self._status
+        )
+
+    def _complete(self, inventory: Inventory | None, missing: Sequence[str]) -> bool | None:
+        """Whether all came; an inventory without instances says only that, if nothing came."""
+        if inventory is not None and inventory.instances:
+            return not missing
+        if self._failed:
+            return False
+        return None if inventory is None or self._files else True
 
     async def _by_unique_keys(self, what: Query) -> list[Query]:
         """What is wanted by unique keys alone, for each entity if they had to be found."""
@@ -169,9 +182,12 @@ class Fetching:
                 f" know {self._destination!r} with this host and that port"
             )
         async with self._listen(self) as listener:
-            for each in queries:
-                await self._retrying(move_contexts(inventory.model), partial(self._move, each))
-            await listener.stop(LISTENER_GRACE)
+            with trio.CancelScope() as self._moving:
+                for each in queries:
+                    await self._retrying(move_contexts(inventory.model), partial(self._move, each))
+                await listener.stop(LISTENER_GRACE)
+        if self._broken is not None:
+            raise self._broken
         return "C-MOVE"
 
     async def _get(self, what: Query, association: Association) -> None:
@@ -191,7 +207,14 @@ class Fetching:
             asked_for = self._expected is None or request.sop_instance_uid in self._expected
         if not asked_for:
             raise StatusError(Status.NOT_AUTHORIZED, "not asked for")
-        await self._save(request)
+        try:
+            await self._save(request)
+        except DimseError:
+            raise
+        except Exception as error:  # ours, not the peer's: no use in asking for the rest
+            self._broken = self._broken or error
+            self._moving.cancel()
+            raise StatusError(Status.OUT_OF_RESOURCES, "cannot be saved") from error
         return Status.SUCCESS
 
     async def _save(self, instance: StoreRequest) -> None:

@@ -33,8 +33,9 @@ async def scan_files(
 ) -> tuple[list[Instance], list[UnreadableFile]]:
     """The instances in files and folders, and what is no instance; in the order of their names.
 
-    Hidden files and folders and DICOMDIRs are left out. Files are opened in a worker thread; their
-    data sets are not read. Cancelled, it ends when the files in hand have been looked at.
+    Hidden files and folders and DICOMDIRs are left out; links are followed. Files are opened in a
+    worker thread; their data sets are not read. Cancelled, it ends when the files in hand have been
+    looked at.
 
     Args:
         paths: Files, and folders with everything below them.
@@ -81,11 +82,19 @@ def _files(paths: Iterable[Path]) -> Iterator[Path | UnreadableFile]:
                 yield path
             continue
         errors: list[OSError] = []
-        for folder, folders, names in os.walk(path, onerror=errors.append):
+        seen: set[tuple[int, int]] = set()
+        for folder, folders, names in os.walk(path, onerror=errors.append, followlinks=True):
+            here = os.stat(folder)
+            if (here.st_dev, here.st_ino) in seen:  # a link that leads back
+                folders.clear()
+                continue
+            seen.add((here.st_dev, here.st_ino))
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(names):
                 file = Path(folder, name)
-                if not name.startswith(".") and name.upper() != "DICOMDIR" and file.is_file():
+                if name.startswith(".") or name.upper() == "DICOMDIR":
+                    continue
+                if file.is_file() or (file.is_symlink() and not file.exists()):
                     yield file
             yield from (UnreadableFile(path, error) for error in errors)
             errors.clear()

@@ -8,9 +8,10 @@ data set is a run of bytes with an offset.
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import zlib
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -67,7 +68,7 @@ class Instance:
             InvalidFile: It is no DICOM file, or lacks what sending it takes.
         """
         path = Path(path)
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return cls.from_open_file(file, path)
 
     @classmethod
@@ -88,6 +89,24 @@ class Instance:
         if not sop_class or not sop_instance:
             raise InvalidFile(f"{path}: it has no SOP Class UID or SOP Instance UID")
         return cls(path, sop_class, sop_instance, syntax, offset, length)
+
+
+def open_file(path: Path) -> BufferedReader:
+    """Open a file for reading; of a pipe, that would wait for a writer.
+
+    Raises:
+        OSError: It cannot be opened, or is a folder.
+        InvalidFile: It is a pipe, a device, or a socket.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+
+    file = open(path, "rb", opener=opener)  # noqa: SIM115 - the caller closes it
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise InvalidFile(f"{path}: not a regular file")
+    return file
 
 
 def path_of(data: object) -> Path | None:

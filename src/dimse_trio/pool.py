@@ -7,6 +7,7 @@ whether that may be why it failed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from math import inf
@@ -21,7 +22,9 @@ from .errors import (
     AssociationClosed,
     AssociationError,
     AssociationRejected,
+    AssociationTimeout,
     ConnectionFailed,
+    LocalProtocolError,
 )
 from .protocol.negotiation import PresentationContext
 
@@ -92,6 +95,8 @@ class _Kept:
     contexts: frozenset[PresentationContext]
     stay: trio.CancelScope
     """Its block is left, with A-RELEASE, when this is cancelled; its deadline is the idle one's."""
+    ended: trio.Event = attrs.field(factory=trio.Event)
+    """Set when that is done."""
 
 
 class Pool:
@@ -109,6 +114,9 @@ class Pool:
         self._keepers = keepers
         self._places = trio.Semaphore(size)
         self._size = size
+        self._holding: Counter[trio.lowlevel.Task] = Counter()
+        self._waiting: set[trio.lowlevel.Task] = set()
+        self._closed = False
         self._idle_time = idle
         self._idle: list[_Kept] = []
         self._open = 0
@@ -119,15 +127,17 @@ class Pool:
 
         It is kept afterwards, unless the block is cancelled: then it is aborted, as what is still
         under way on it is not the next one's business.
+
+        Raises:
+            AssociationError: None can be opened.
+            LocalProtocolError: Every task that holds one waits for another, this one too.
         """
         wanted = frozenset(contexts)
-        async with self._places:
+        async with self._place():
             kept = self._take(wanted)
             fresh = kept is None
             if kept is None:
-                if self._open >= self._size and self._idle:
-                    self._idle.pop(0).stay.cancel()
-                kept = await self._keepers.start(self._keep, wanted, contexts)
+                kept = await self._opened(wanted, contexts)
             usable = False
             try:
                 yield Lease(kept.association, fresh)
@@ -136,11 +146,59 @@ class Pool:
                 usable = True
                 raise
             finally:
-                if usable and kept.association.is_open:
+                if usable and kept.association.is_open and self._closed:
+                    kept.stay.cancel()
+                elif usable and kept.association.is_open:
                     kept.stay.deadline = trio.current_time() + self._idle_time
                     self._idle.append(kept)
                 else:
                     await kept.association.abort()
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncGenerator[None]:
+        """One of the places for an association, first come, first served."""
+        await trio.lowlevel.checkpoint()
+        task = trio.lowlevel.current_task()
+        try:
+            self._places.acquire_nowait()
+        except trio.WouldBlock:
+            self._waiting.add(task)
+            try:
+                if self._holding.keys() <= self._waiting:
+                    raise LocalProtocolError(
+                        f"all {self._size} associations are held by tasks that wait for another,"
+                        " this one too: leave a block before the next operation, or give RemoteAE"
+                        " more max_associations"
+                    ) from None
+                await self._places.acquire()
+            finally:
+                self._waiting.discard(task)
+        self._holding[task] += 1
+        try:
+            yield
+        finally:
+            self._holding[task] -= 1
+            if not self._holding[task]:
+                del self._holding[task]
+            self._places.release()
+
+    async def _opened(
+        self, wanted: frozenset[PresentationContext], contexts: Sequence[PresentationContext]
+    ) -> _Kept:
+        """A new association; if the peer has no room for one, in the place of an idle one."""
+        if self._open >= self._size and self._idle:
+            self._idle.pop(0).stay.cancel()
+        while True:
+            try:
+                kept: _Kept = await self._keepers.start(self._keep, wanted, contexts)
+            except (AssociationRejected, AssociationTimeout) as error:
+                if not self._idle or not getattr(error, "is_transient", True):
+                    raise
+                given_up = self._idle.pop(0)
+                given_up.stay.cancel()
+                await given_up.ended.wait()
+            else:
+                return kept
 
     def _take(self, wanted: frozenset[PresentationContext]) -> _Kept | None:
         """The idle association that was used last and has these contexts."""
@@ -173,9 +231,12 @@ class Pool:
             self._open -= 1
             if kept in self._idle:
                 self._idle.remove(kept)
+            if kept is not None:
+                kept.ended.set()
 
     def close(self) -> None:
-        """Release all that is idle; leases go on."""
+        """Release all that is idle, and what is leased as soon as it is not any more."""
+        self._closed = True
         for kept in self._idle:
             kept.stay.cancel()
         self._idle.clear()

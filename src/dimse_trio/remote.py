@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -31,14 +31,15 @@ from .fetching import Fetching, Method, Retrieved, RetrieveProgress
 from .files import scan_files
 from .instruments import Instrument, checked_instruments
 from .inventory import find_contexts, move_contexts
-from .operations import FIND_ADVICE, Awaited, FindOperation, RetrieveResult
+from .operations import RetrieveResult
 from .part10 import Instance, path_of
 from .pool import Lease, Pool, with_lease
 from .protocol.messages import CEchoRSP
 from .protocol.negotiation import PresentationContext
-from .protocol.pdus import UserIdentity
+from .protocol.pdus import Implementation, UserIdentity
 from .protocol.uids import VERIFICATION
 from .queries import Query, query
+from .remote_find import RemoteFind
 from .sending import Sending, StoreOutcome, StoreProgress
 from .server import Server, open_server
 from .storing import OnMismatch, check_policy
@@ -74,12 +75,17 @@ class RemoteAE:
         timeouts: How long the library itself waits.
         limits: How much of the peer's data is held.
         strict: As for `open_association`.
+        quick_ack: As for `open_association`, of the C-MOVE listener too.
+        implementation: As for `open_association`.
         instruments: Told what happens on all associations, those of the C-MOVE listener too.
-        max_associations: Most associations at a time, in a block.
+        max_associations: Most associations at a time, in a block. A task that holds one, in the
+            block of a `find`, needs another for the next operation; if all are held by tasks that
+            wait so, that is a `LocalProtocolError`.
         keep_idle: Seconds for which an idle one is kept.
         retries: How often `store` and `retrieve` try again what may be done twice, when an
-            association breaks or none can be opened. Not after a time-out, and not a rejection that
-            is permanent.
+            association breaks or none can be opened. Not a rejection that is permanent, and not
+            after a time-out: what was not answered has failed, and after two of these on end so has
+            the rest.
         pause: Seconds before the first of these tries; twice as long before each next.
         listen_port: Where a C-MOVE by `retrieve` has the instances sent to; the peer has to know
             our AE title with this host and port. Without it there is only C-GET.
@@ -105,6 +111,8 @@ class RemoteAE:
         timeouts: Timeouts | None = None,
         limits: Limits | None = None,
         strict: bool = False,
+        quick_ack: bool = True,
+        implementation: Implementation | None = None,
         instruments: Iterable[Instrument] = (),
         max_associations: int = 8,
         keep_idle: float = 30.0,
@@ -114,7 +122,9 @@ class RemoteAE:
         listen_host: str | None = None,
         listen_ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        own_user_information(max_pdu_length, async_operations=async_operations)
+        own_user_information(
+            max_pdu_length, async_operations=async_operations, implementation=implementation
+        )
         if max_associations < 1 or retries < 0 or pause < 0:
             raise LocalProtocolError("max_associations is at least 1, retries and pause at least 0")
         instruments = checked_instruments(instruments)
@@ -136,11 +146,14 @@ class RemoteAE:
             timeouts=timeouts,
             limits=limits,
             strict=strict,
+            quick_ack=quick_ack,
+            implementation=implementation,
             instruments=instruments,
         )
-        self._listen: Callable[[object], AbstractAsyncContextManager[Server]] | None = None
+        self._listener: Callable[[object], AbstractAsyncContextManager[Server]] | None = None
+        self._listening = trio.Lock()
         if listen_port is not None:
-            self._listen = partial(
+            self._listener = partial(
                 open_server,
                 port=listen_port,
                 host=listen_host,
@@ -148,6 +161,8 @@ class RemoteAE:
                 ssl_context=listen_ssl_context,
                 timeouts=timeouts,
                 limits=limits,
+                quick_ack=quick_ack,
+                implementation=implementation,
                 instruments=instruments,
             )
         self._max_associations = max_associations
@@ -207,6 +222,13 @@ class RemoteAE:
         else:
             async with self._opener(contexts) as association:
                 yield Lease(association, fresh=True)
+
+    @asynccontextmanager
+    async def _listen(self, handler: object) -> AsyncGenerator[Server]:
+        """The C-MOVE listener, of which there is one at a time: calls wait for each other."""
+        assert self._listener is not None
+        async with self._listening, self._listener(handler) as server:
+            yield server
 
     @asynccontextmanager
     async def association(
@@ -340,7 +362,8 @@ class RemoteAE:
 
         The peer is asked first which instances there are. A query by more than unique keys is
         answered by retrieving each entity that matches it. What has not come after a C-GET or
-        C-MOVE is asked for once more.
+        C-MOVE is asked for once more, unless all of it has failed. Of several retrieves by C-MOVE
+        at once, one waits for the other.
 
         Cancelled, it ends the C-GET or C-MOVE with C-CANCEL or A-ABORT; the files that have come
         stay, each of them whole.
@@ -361,7 +384,7 @@ class RemoteAE:
         _check_query("retrieve", what)
         fetching = Fetching(
             self._lease,
-            listen=self._listen,
+            listen=None if self._listener is None else self._listen,
             destination=self.calling_ae_title,
             folder=Path(os.fspath(folder)),
             retries=self._retries,
@@ -369,63 +392,6 @@ class RemoteAE:
             progress=progress,
         )
         return await fetching.run(what, method)
-
-
-@final
-class RemoteFind(Awaited):
-    """A C-FIND of a `RemoteAE`: `await` it, or `async with` it and iterate over the matches.
-
-    As `FindOperation`, with an association that is there for as long as the operation is.
-    """
-
-    _method = "find"
-    _advice = FIND_ADVICE.replace("association", "pacs")
-
-    def __init__(
-        self,
-        lease: Callable[[Sequence[PresentationContext]], AbstractAsyncContextManager[Lease]],
-        contexts: Sequence[PresentationContext],
-        ask: Callable[[Association], FindOperation],
-    ) -> None:
-        self._lease = lease
-        self._contexts = contexts
-        self._ask = ask
-        self._block: AsyncExitStack | None = None
-        self._used = False
-
-    def __await__(self) -> Generator[Any, Any, list[Dataset]]:
-        self._used = True
-        return self._run().__await__()
-
-    async def _run(self) -> list[Dataset]:
-        async def use(association: Association) -> list[Dataset]:
-            return await self._ask(association)
-
-        return await with_lease(self._lease, self._contexts, use)
-
-    async def __aenter__(self) -> FindOperation:
-        self._used = True
-        async with AsyncExitStack() as stack:
-            lease = await stack.enter_async_context(self._lease(self._contexts))
-            operation = await stack.enter_async_context(self._ask(lease.association))
-            self._block = stack.pop_all()
-        return operation
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        assert self._block is not None
-        await self._block.__aexit__(kind, error, traceback)
-
-    def __aiter__(self) -> Self:
-        self._used = True
-        raise LocalProtocolError(
-            "iterate inside the operation's block: async with pacs.find(…) as matches:"
-            " async for match in matches: …"
-        )
 
 
 def _check_query(method: str, what: object) -> None:

@@ -2,7 +2,7 @@
 
 C-STORE may be repeated: an instance that the peer has already got is the same instance. So what was
 under way when an association broke goes back into the queue; only what the peer has refused, or
-what has taken too many associations with it, has failed.
+what has taken too many associations with it, or has not been answered in time, has failed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ import trio
 from .association import Association
 from .contexts import contexts_for, split_instances
 from .datasets import DataSetError, sop_uids
-from .errors import AssociationError, ContextNotAccepted, InvalidFile, StatusError
+from .errors import (
+    AssociationError,
+    AssociationTimeout,
+    ContextNotAccepted,
+    InvalidFile,
+    StatusError,
+)
 from .part10 import Instance
 from .pool import Lease, Lessor, worth_retrying
 from .protocol.negotiation import PresentationContext
@@ -28,6 +34,8 @@ from .storing import OnMismatch, StoreResult, check_policy
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+MAX_TIMEOUTS = 2
+"""Instances on end, without an answer in time, after which a peer is taken to give none at all."""
 MAX_IN_FLIGHT = 32
 """Instances on one association at a time, where the peer's window has no limit."""
 
@@ -100,6 +108,13 @@ class Sending:
         self._outcomes: dict[int, StoreOutcome] = {}
         self._total = 0
         self._over: AssociationError | None = None
+        self._opening: set[trio.CancelScope] = set()
+        self._in_flight = 0
+        self._timeouts = 0
+        """Instances on end that were not answered in time."""
+        self._failure: Exception | None = None
+        """What `progress` has raised."""
+        self._nursery: trio.Nursery | None = None
 
     async def run(
         self,
@@ -108,12 +123,20 @@ class Sending:
     ) -> list[StoreOutcome]:
         """Store them all; what came of each, in their order, behind what could not be read."""
         unreadable = list(unreadable)
-        self._total = len(instances) + len(unreadable)
+        sendable: list[Instance | Dataset] = []
+        for instance in instances:
+            try:
+                contexts_for(instance)
+            except DataSetError as error:
+                unreadable.append(StoreOutcome(_source_of(instance), "", None, error))
+            else:
+                sendable.append(instance)
+        self._total = len(sendable) + len(unreadable)
         for position, outcome in enumerate(unreadable):
             self._settle(position - len(unreadable), outcome)
         index = 0
         transcode = self._on_mismatch != "error"
-        for group in split_instances(instances, transcode=transcode):
+        for group in split_instances(sendable, transcode=transcode):
             self._queue.extend(_Item(index + n, item) for n, item in enumerate(group))
             index += len(group)
             contexts = contexts_for(group, transcode=transcode)
@@ -122,8 +145,15 @@ class Sending:
 
     def _settle(self, index: int, outcome: StoreOutcome) -> None:
         self._outcomes[index] = outcome
-        if self._progress is not None:
+        if self._progress is None:
+            return
+        try:
             self._progress(outcome, len(self._outcomes), self._total)
+        except Exception as error:  # raised when all jobs have ended, not wrapped in their groups
+            if self._nursery is None:
+                raise
+            self._failure = self._failure or error
+            self._nursery.cancel_scope.cancel()
 
     def _fail(self, item: _Item, error: Exception) -> None:
         """What became of an instance that the peer did not answer about."""
@@ -131,6 +161,7 @@ class Sending:
         self._settle(item.index, outcome)
 
     def _answered(self, item: _Item, response: StoreResult) -> None:
+        self._timeouts = 0
         outcome = StoreOutcome(
             _source_of(item.instance),
             _uid_of(item.instance),
@@ -148,39 +179,54 @@ class Sending:
         """
         errors: list[AssociationError] = []
         if self._over is None:
-            async with trio.open_nursery() as nursery:
+            async with trio.open_nursery() as self._nursery:
                 for _ in range(jobs):
-                    nursery.start_soon(self._job, contexts, errors)
+                    self._nursery.start_soon(self._job, contexts, errors)
+            self._nursery = None
+            if self._failure is not None:
+                raise self._failure
         error = self._over or next(iter(errors), None)
         while self._queue:
             assert error is not None  # every job has ended, with an error or with nothing left
-            self._fail(self._queue.popleft(), error)
+            item = self._queue.popleft()
+            untried = isinstance(error, AssociationTimeout) and self._timeouts and not item.attempts
+            self._fail(item, AssociationTimeout(f"not tried: {error}") if untried else error)
             if not isinstance(error, ContextNotAccepted):  # the next group has other contexts
                 self._over = error
 
     async def _job(
         self, contexts: list[PresentationContext], errors: list[AssociationError]
     ) -> None:
-        """Send from the queue over one association after the other until it is empty."""
+        """Send from the queue over one association after the other until it is empty.
+
+        One that is still being opened when the others have sent everything is given up.
+        """
         tries = 0
-        while self._queue:
-            lease: Lease | None = None
-            try:
-                async with self._lessor(contexts) as lease:
-                    await self._send_over(lease)
-                    return
-            except AssociationError as error:
-                if lease is not None:
-                    tries = 0  # it could be opened; what broke it is counted with the instances
-                elif tries == self._retries:
-                    errors.append(error)
-                    return
-                if not worth_retrying(error):
-                    errors.append(error)
-                    return
-            if lease is None or lease.fresh:
-                await trio.sleep(self._pause * 2**tries)
-                tries += 1
+        with trio.CancelScope() as opening:
+            while self._queue:
+                lease: Lease | None = None
+                self._opening.add(opening)
+                try:
+                    async with self._lessor(contexts) as lease:
+                        self._opening.discard(opening)
+                        await self._send_over(lease)
+                        return
+                except AssociationError as error:
+                    if lease is not None and self._timeouts < MAX_TIMEOUTS:
+                        tries = 0  # it could be opened; what broke it is the instances' affair
+                    elif tries == self._retries or not worth_retrying(error):
+                        errors.append(error)
+                        return
+                finally:
+                    self._opening.discard(opening)
+                if lease is None or lease.fresh:
+                    await trio.sleep(self._pause * 2**tries)
+                    tries += 1
+
+    def _give_up_opening(self) -> None:
+        """All is sent: nobody needs another association."""
+        for opening in self._opening:
+            opening.cancel()
 
     async def _send_over(self, lease: Lease) -> None:
         """Send as many at once as the window allows, until the queue is empty.
@@ -192,23 +238,33 @@ class Sending:
         while self._queue and not broken:
             suspect = self._queue[0].attempts > 0
             async with trio.open_nursery() as nursery:
-                for _ in range(1 if suspect else window):
-                    nursery.start_soon(self._send_some, lease, suspect, broken)
+                width = 1 if suspect else window
+                for _ in range(width):
+                    nursery.start_soon(self._send_some, lease, suspect, width == 1, broken)
         if broken:
             raise broken[0]
 
-    async def _send_some(self, lease: Lease, suspect: bool, broken: list[AssociationError]) -> None:
+    async def _send_some(
+        self, lease: Lease, suspect: bool, alone: bool, broken: list[AssociationError]
+    ) -> None:
         while self._queue and not broken and (self._queue[0].attempts > 0) is suspect:
             item = self._queue.popleft()
+            self._in_flight += 1
             try:
                 await self._send(lease.association, item)
             except AssociationError as error:
                 broken.append(error)
+                timed_out = isinstance(error, AssociationTimeout)
                 item.attempts += lease.fresh  # one that had been idle may have been over before
-                if item.attempts > self._retries:
+                if item.attempts > self._retries or (timed_out and alone):
+                    self._timeouts += timed_out
                     self._fail(item, error)
                 else:
                     self._queue.appendleft(item)
+            finally:
+                self._in_flight -= 1
+        if not self._queue and not self._in_flight:
+            self._give_up_opening()
 
     async def _send(self, association: Association, item: _Item) -> None:
         try:
@@ -230,4 +286,9 @@ def _source_of(instance: Instance | Dataset) -> Path | Dataset:
 
 
 def _uid_of(instance: Instance | Dataset) -> str:
-    return instance.sop_instance_uid if isinstance(instance, Instance) else sop_uids(instance)[1]
+    if isinstance(instance, Instance):
+        return instance.sop_instance_uid
+    try:
+        return sop_uids(instance)[1]
+    except DataSetError:
+        return ""

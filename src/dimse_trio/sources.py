@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from .errors import InvalidFile
-from .part10 import Instance
+from .part10 import Instance, open_file
 
 BLOCKING_READ = 1 << 20
 """A file up to this long is read in the event loop, wherever it lies: the way to a worker thread
@@ -86,7 +86,7 @@ class FileSource:
         Raises:
             OSError, InvalidFile: As `Instance.from_file`.
         """
-        file = path.open("rb")
+        file = open_file(path)
         try:
             return cls(Instance.from_open_file(file, path), file)
         except BaseException:
