@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable
+from copy import copy
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, final
 
@@ -56,12 +57,13 @@ def date_time(moment: dt.datetime | str | None = None) -> str:
 
 
 def copied(data_set: Dataset) -> Dataset:
-    """A data set to add attributes to, which the caller's does not get."""
+    """A data set whose attributes can be set without the other's being changed; items are shared."""
     from pydicom import Dataset
 
-    copy = Dataset()
-    copy.update(data_set)
-    return copy
+    result = Dataset()
+    for element in data_set:
+        result[element.tag] = copy(element)
+    return result
 
 
 @final

@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from . import datasets
-from .errors import AssociationError
+from .errors import DimseError
 from .protocol.status import Status
 from .protocol.ups import UPS_EVENT, UPS_PUSH, StepEventType, StepState
 
@@ -92,7 +92,7 @@ class StepEvents:
         self._only = only
         self._events: deque[StepEvent] = deque()
         self._waiting = trio.lowlevel.ParkingLot()
-        self._end: AssociationError | None = None
+        self._end: DimseError | None = None
         self.refused = 0
 
     async def handle_n_event_report(self, request: NEventReportRequest) -> Status:
@@ -117,7 +117,7 @@ class StepEvents:
         self._waiting.unpark()
         return Status.SUCCESS
 
-    def end(self, error: AssociationError) -> None:
+    def end(self, error: DimseError) -> None:
         """No event will come any more: once those that came are taken, `error` is raised."""
         self._end = error
         self._waiting.unpark_all()

@@ -146,7 +146,7 @@ def transaction_of(data_set: Dataset) -> str:
     return uid if is_uid(uid) else ""
 
 
-# -- what events say (PS3.4 Table CC.2.4-1) ---------------------------------------------------------
+# -- what events say (PS3.4 Table CC.2.4-1) --------------------------------------------------------
 
 
 def state_information(step: Dataset) -> Dataset:
@@ -185,7 +185,7 @@ def _chosen(data_set: Dataset, keywords: Iterable[str]) -> Dataset:
     return chosen
 
 
-# -- checks -----------------------------------------------------------------------------------------
+# -- checks ----------------------------------------------------------------------------------------
 
 
 def _readable(attributes: Dataset) -> Dataset:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
+from copy import deepcopy
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, final
 
@@ -20,6 +21,7 @@ from .errors import LocalProtocolError, StatusError
 from .matching import compile_query
 from .normalized_requests import Reply
 from .protocol.status import Status
+from .protocol.uids import new_uid
 from .protocol.ups import (
     CHANGES_TO,
     FILTERED_SUBSCRIPTION,
@@ -36,7 +38,6 @@ from .protocol.ups import (
     StepState,
     decide,
 )
-from .protocol.uids import new_uid
 from .ups_claim import copied
 from .ups_reports import Peers, Report, Reporter, ReportOptions, Resolve
 from .ups_subscriptions import GlobalSubscription, Subscriptions
@@ -137,7 +138,7 @@ class ProcedureSteps:
         self._subscriptions = Subscriptions()
         self._changing = trio.Lock()
         self._block: AsyncExitStack | None = None
-        self._reporter_or_none: Reporter | None = None
+        self._reporter: Reporter | None = None
 
     def __repr__(self) -> str:
         return f"<ProcedureSteps {len(self._steps)} steps, {len(self._subscriptions)} subscribers>"
@@ -150,7 +151,7 @@ class ProcedureSteps:
         async with AsyncExitStack() as stack:
             nursery = await stack.enter_async_context(trio.open_nursery())
             stack.callback(nursery.cancel_scope.cancel)
-            self._reporter_or_none = Reporter(self._options, nursery)
+            self._reporter = Reporter(self._options, nursery)
             self._block = stack.pop_all()
         return self
 
@@ -160,15 +161,14 @@ class ProcedureSteps:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        block, self._block, self._reporter_or_none = self._block, None, None
+        block, self._block, self._reporter = self._block, None, None
         assert block is not None
         await block.aclose()
 
-    @property
-    def _reporter(self) -> Reporter:
-        if self._reporter_or_none is None:
+    def _in_block(self) -> Reporter:
+        if self._reporter is None:
             raise LocalProtocolError("use ProcedureSteps in its block: async with … as steps:")
-        return self._reporter_or_none
+        return self._reporter
 
     # -- for the program that it is part of ------------------------------------------------------
 
@@ -183,7 +183,7 @@ class ProcedureSteps:
         Raises:
             StatusError: There is none (0xC307).
         """
-        return ups_rules.without_lock(self._step(sop_instance_uid))
+        return deepcopy(ups_rules.without_lock(self._step(sop_instance_uid)))
 
     async def add(self, attributes: Dataset, sop_instance_uid: str | None = None) -> str:
         """Schedule a step, as an N-CREATE would; its UID.
@@ -218,24 +218,24 @@ class ProcedureSteps:
         information.UnifiedProcedureStepListStatus = "WARM START" if kept else "COLD START"
         report = Report(GLOBAL_SUBSCRIPTION, StepEventType.SCP_STATUS, information)
         for title in dict.fromkeys((*ae_titles, *self._subscriptions.ae_titles)):
-            self._reporter.report(title, report)
+            self._in_block().report(title, report)
 
     # -- the services ----------------------------------------------------------------------------
 
     async def handle_n_create(self, request: NCreateRequest) -> Reply:
         """Schedule a step (PS3.4 §CC.2.5)."""
-        self._reporter.saw(request.association)
+        self._in_block().saw(request.association)
         status = await self._create(request.sop_instance_uid, request.attributes, request.responded)
         return Reply(status, sop_instance_uid=request.sop_instance_uid)
 
     async def handle_n_get(self, request: NGetRequest) -> Dataset:
         """Give a step's attributes, but never its Transaction UID (PS3.4 §CC.2.7)."""
-        self._reporter.saw(request.association)
-        return self.step(request.sop_instance_uid)
+        self._in_block().saw(request.association)
+        return ups_rules.without_lock(self._step(request.sop_instance_uid))
 
     async def handle_n_set(self, request: NSetRequest) -> Status:
         """Change a step that is scheduled, or whose Transaction UID is given (PS3.4 §CC.2.6)."""
-        self._reporter.saw(request.association)
+        self._in_block().saw(request.association)
         uid, changes = request.sop_instance_uid, request.modifications
         async with self._changing:
             # a Transaction UID that is none is a wrong one, which is worse than none
@@ -251,7 +251,7 @@ class ProcedureSteps:
 
     async def handle_n_action(self, request: NActionRequest) -> Status:
         """Change a step's state, ask for its cancellation, or subscribe (PS3.4 §CC.2.1 to 2.3)."""
-        self._reporter.saw(request.association)
+        self._in_block().saw(request.association)
         try:
             action = StepAction(request.action_type_id)
         except ValueError:
@@ -267,7 +267,7 @@ class ProcedureSteps:
         """Find steps (PS3.4 §CC.2.8)."""
         if request.sop_class_uid not in (UPS_PULL, UPS_WATCH, UPS_QUERY):
             raise StatusError(Status.SOP_CLASS_NOT_SUPPORTED, "only procedure steps are here")
-        self._reporter.saw(request.association)
+        self._in_block().saw(request.association)
         identifier = copied(request.identifier)
         if "TransactionUID" in identifier:  # or asking would find it out
             del identifier["TransactionUID"]
@@ -324,6 +324,7 @@ class ProcedureSteps:
 
     async def _keep(self, uid: str, step: Dataset) -> None:
         """Put a step in its place; if the storage fails, nothing has changed."""
+        self._in_block()
         if self._storage is not None:
             with trio.CancelScope(shield=True):
                 await self._storage.save(step)
@@ -384,7 +385,7 @@ class ProcedureSteps:
         lock = datasets.text_of(information, "DeletionLock")
         if lock not in ("TRUE", "FALSE"):
             raise StatusError(Status.INVALID_ARGUMENT_VALUE, "Deletion Lock is TRUE or FALSE")
-        if not await self._reporter.knows(receiver):
+        if not await self._in_block().knows(receiver):
             raise StatusError(_UNKNOWN_RECEIVER, f"no way to {receiver}")
         if not every:
             self._step(uid)  # it may have made room for another meanwhile
@@ -420,7 +421,7 @@ class ProcedureSteps:
     ) -> None:
         report = Report(uid, kind, information, after)
         for title in self._subscriptions.of_step(uid) if only is None else (only,):
-            self._reporter.report(title, report)
+            self._in_block().report(title, report)
 
     def _report_state(
         self, uid: str, step: Dataset, after: trio.Event | None, only: str | None = None

@@ -1,4 +1,4 @@
-"""The Unified Procedure Step's rules as tables: states, final state, subscriptions (PS3.4 Annex CC).
+"""The Unified Procedure Step's rules as tables: states and final state (PS3.4 Annex CC).
 
 `decide` walks the first: what an action in a state does. It knows neither data sets nor who asks.
 """
@@ -94,7 +94,7 @@ _STATES = (
     StepState.CANCELED,
 )
 _TABLE = """
-create    -      make  0111  0111  0111
+create    -      make  0111  0111  0111  0111
 claim     right  C307  begin C302  C300  C300
 claim     wrong  C307  C301  C301  C301  C301
 schedule  -      C307  C303  C303  C303  C303
@@ -183,9 +183,9 @@ FINAL_STATE: tuple[tuple[str, str], ...] = (
     ("UnifiedProcedureStepPerformedProcedureSequence.PerformedProcedureStepEndDateTime", "P"),
     ("UnifiedProcedureStepPerformedProcedureSequence.OutputInformationSequence", "P0"),
 )
-"""What must have a value in a final state: R in both, P in COMPLETED, X in CANCELED; with 0, that it
-is there is enough (PS3.4 Tables CC.2.5-1 and CC.2.5-3). Those that are only required if something
-is known cannot be checked from outside."""
+"""What must have a value in a final state: R in both, P in COMPLETED, X in CANCELED; with 0, that
+it is there is enough (PS3.4 Tables CC.2.5-1 and CC.2.5-3). What is only required if something is
+known cannot be checked from outside."""
 
 
 def required_in(state: StepState) -> tuple[tuple[str, bool], ...]:
