@@ -97,7 +97,8 @@ class StepEvents:
 
     async def handle_n_event_report(self, request: NEventReportRequest) -> Status:
         """Take an event that came to a listener."""
-        return self.take(request) or Status.NO_SUCH_SOP_CLASS
+        status = self.take(request)
+        return Status.NO_SUCH_SOP_CLASS if status is None else status
 
     def take(self, request: NEventReportRequest) -> Status | None:
         """Take an event; the status for it, or `None` if it is not about a procedure step."""
