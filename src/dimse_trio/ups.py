@@ -391,7 +391,7 @@ _CREATED_EMPTY = (
 def _identifier(keys: dict[str, Any]) -> Dataset:
     codes = {keyword: code for keyword, code in keys.items() if isinstance(code, Code)}
     plain = {keyword: value for keyword, value in keys.items() if keyword not in codes}
-    usual = dict.fromkeys(_FIND_KEYS)
+    usual: dict[str, Any] = dict.fromkeys(_FIND_KEYS)
     # a step has no level; any serves to have the keys looked at
     identifier = query("STUDY", return_keys=False, **{**usual, **plain}).identifier
     del identifier.QueryRetrieveLevel

@@ -57,7 +57,7 @@ def date_time(moment: dt.datetime | str | None = None) -> str:
 
 
 def copied(data_set: Dataset) -> Dataset:
-    """A data set whose attributes can be set without the other's being changed; items are shared."""
+    """A data set whose attributes can be set without changing the other's; items are shared."""
     from pydicom import Dataset
 
     result = Dataset()

@@ -55,7 +55,7 @@ class ReportOptions:
         timeouts: Of the associations that are opened.
     """
 
-    peers: Peers | Resolve = attrs.field(factory=dict)
+    peers: Peers | Resolve
     ae_title: str = DEFAULT_AE_TITLE
     held: int = 1000
     within: float = 30.0

@@ -34,7 +34,7 @@ class Subscriber:
     """
 
     every: GlobalSubscription | None = None
-    steps: dict[str, bool] = attrs.field(factory=dict)
+    steps: dict[str, bool] = attrs.field(factory=dict[str, bool])
 
 
 class Subscriptions:

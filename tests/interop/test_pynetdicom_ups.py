@@ -238,15 +238,11 @@ async def test_events_of_pynetdicom_reach_our_listener() -> None:
     def report(port: int) -> None:
         ae = AE(ae_title="PYNETDICOM")
         ae.add_requested_context(EVENT, LE)
-        association = ae.associate(
-            "127.0.0.1", port, ext_neg=[build_role(EVENT, scp_role=True)]
-        )
+        association = ae.associate("127.0.0.1", port, ext_neg=[build_role(EVENT, scp_role=True)])
         assert association.is_established
         for state in ("SCHEDULED", "IN PROGRESS"):
             information = attributes(ProcedureStepState=state, InputReadinessState="READY")
-            answer = association.send_n_event_report(
-                information, 1, PUSH, "1.2.3", meta_uid=EVENT
-            )
+            answer = association.send_n_event_report(information, 1, PUSH, "1.2.3", meta_uid=EVENT)
             checked(answer)
         answer = association.send_n_event_report(None, 99, PUSH, "1.2.3", meta_uid=EVENT)
         checked(answer, 0x0113)
@@ -279,7 +275,8 @@ class Worker:
                             await work.complete(workitem=IMAGING)
                             self.done.append(work.sop_instance_uid)
                     except dimse.StatusError as error:
-                        assert error.status in (0xC300, 0xC301)
+                        if error.status not in (0xC300, 0xC301):
+                            raise
 
 
 async def test_two_workers_share_the_steps_and_a_watcher_sees_each_end_once() -> None:
@@ -288,9 +285,7 @@ async def test_two_workers_share_the_steps_and_a_watcher_sees_each_end_once() ->
         async with (
             dimse.open_server(watcher, 0) as listening,
             dimse.ProcedureSteps(peers={"WATCHER": ("127.0.0.1", listening.port)}) as steps,
-            dimse.open_server(
-                steps, 0, contexts=dimse.procedure_step_contexts()
-            ) as server,
+            dimse.open_server(steps, 0, contexts=dimse.procedure_step_contexts()) as server,
         ):
             async with dimse.open_association(
                 "127.0.0.1", server.port, contexts=dimse.procedure_step_contexts()

@@ -195,8 +195,10 @@ _UPS_FAILURES: tuple[tuple[int, str, str], ...] = (
 )
 """Failures of a Unified Procedure Step: meaning and advice (PS3.4 §CC.2). Other services have these
 codes for whatever they like, so that both are said."""
-_MEANINGS |= {c: f"Unable to process, or of a procedure step: {m}" for c, m, _ in _UPS_FAILURES}
-_ADVICE |= {c: f"see the peer's log; of a procedure step: {a}" for c, _, a in _UPS_FAILURES}
+_MEANINGS.update(
+    {c: f"Unable to process, or of a procedure step: {m}" for c, m, _ in _UPS_FAILURES}
+)
+_ADVICE.update({c: f"see the peer's log; of a procedure step: {a}" for c, _, a in _UPS_FAILURES})
 
 Status.SUCCESS = Status(0x0000)
 Status.PENDING = Status(0xFF00)
