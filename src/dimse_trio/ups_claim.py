@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, final
 
 import attrs
-import trio
 
 from . import datasets
 from .errors import LocalProtocolError, StatusError
@@ -108,8 +107,9 @@ class Claim:
         if not self._resumed:
             try:
                 await self._change(StepState.IN_PROGRESS)
-            except trio.Cancelled:
-                # the peer may have done it: harmless if it has not
+            except StatusError:
+                raise
+            except BaseException:  # the peer may have done it: harmless if it has not
                 await self._steps.politely(self._abandon)
                 raise
         return self

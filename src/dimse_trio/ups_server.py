@@ -5,7 +5,6 @@ What a request does in which state is in `protocol.ups`; what attributes must be
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
 from copy import deepcopy
@@ -47,8 +46,6 @@ if TYPE_CHECKING:
 
     from .normalized_requests import NActionRequest, NCreateRequest, NGetRequest, NSetRequest
     from .requests import FindRequest
-
-logger = logging.getLogger("dimse_trio")
 
 _NO_SUCH_STEP = Status(0xC307)
 _UNKNOWN_RECEIVER = Status(0xC308)
@@ -238,10 +235,8 @@ class ProcedureSteps:
         self._in_block().saw(request.association)
         uid, changes = request.sop_instance_uid, request.modifications
         async with self._changing:
-            # a Transaction UID that is none is a wrong one, which is worse than none
-            given = ups_rules.transaction_of(changes)
-            if not given and datasets.text_of(changes, "TransactionUID"):
-                given = "0"
+            # here a Transaction UID that is no UID is a wrong one: not the same as none
+            given = datasets.text_of(changes, "TransactionUID")
             self._decide(StepRequest.SET, uid, given)
             before = self._step(uid)
             after = ups_rules.changed_step(before, changes)

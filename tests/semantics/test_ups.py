@@ -124,14 +124,10 @@ async def test_any_ups_context_carries_what_is_asked(autojump_clock: Clock) -> N
             contexts = [dimse.PresentationContext(sop_class)]
             async with worklist(steps, contexts=contexts) as ups:
                 assert (await ups.get(uid)).ProcedureStepLabel == "Step"
-                assert len(await ups.find()) == 1
+                assert len(await ups.find(ProcedureStepState="SCHEDULED")) == 1
                 await ups.request_cancel(uid)
                 assert steps.states[uid] is StepState.CANCELED
                 uid = await steps.add(a_step())
-                steps_left = [u for u, s in steps.states.items() if s is StepState.CANCELED]
-                assert steps_left
-                for old in steps_left:
-                    steps._steps.pop(old)
 
 
 def a_step(**changes: object) -> Dataset:
@@ -231,6 +227,19 @@ async def test_a_kept_step_is_gone_on_with_by_its_transaction_uid(autojump_clock
         async with worklist(steps) as ups, ups.resume(uid, transaction_uid) as work:
             await work.complete(workitem=IMAGING)
         assert steps.states[uid] is StepState.COMPLETED
+
+
+async def test_a_step_whose_association_is_lost_stays_in_progress(
+    autojump_clock: Clock,
+) -> None:
+    async with dimse.ProcedureSteps() as steps:
+        uid = await steps.add(a_step())
+        with pytest.raises(dimse.AssociationError):
+            async with worklist(steps) as ups, ups.claim(uid) as work:
+                await ups.association.abort()
+                await work.update(progress=1)
+        assert steps.states[uid] is StepState.IN_PROGRESS
+        assert work.state is StepState.IN_PROGRESS
 
 
 async def test_a_claim_that_is_cancelled_while_it_is_asked_for_holds_nothing(
