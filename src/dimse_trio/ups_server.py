@@ -192,11 +192,11 @@ class ProcedureSteps:
         await self._create(uid, attributes, None)
         return uid
 
-    async def unsubscribe(self, ae_title: str) -> None:
+    def unsubscribe(self, ae_title: str) -> None:
         """End all subscriptions and deletion locks of an AE, one that is not coming back say."""
         self._subscriptions.unsubscribe(ae_title, None)
 
-    async def report_status(
+    def report_status(
         self, *ae_titles: str, going_down: bool = False, steps_kept: bool | None = None
     ) -> None:
         """Report that this SCP has been restarted, or is about to be shut down (PS3.4 §CC.2.4.3).

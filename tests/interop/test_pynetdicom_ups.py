@@ -282,9 +282,14 @@ class Worker:
 async def test_two_workers_share_the_steps_and_a_watcher_sees_each_end_once() -> None:
     with trio.fail_after(60):
         watcher = dimse.StepEvents()
+
+        async def where(ae_title: str) -> dimse.Destination | None:
+            known = ae_title == "WATCHER"
+            return dimse.Destination("127.0.0.1", listening.port) if known else None
+
         async with (
             dimse.open_server(watcher, 0) as listening,
-            dimse.ProcedureSteps(peers={"WATCHER": ("127.0.0.1", listening.port)}) as steps,
+            dimse.ProcedureSteps(peers=where) as steps,
             dimse.open_server(steps, 0, contexts=dimse.procedure_step_contexts()) as server,
         ):
             async with dimse.open_association(

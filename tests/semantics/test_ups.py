@@ -403,9 +403,20 @@ async def test_a_deletion_lock_keeps_a_step_that_has_ended(autojump_clock: Clock
         assert list(steps.states) == [three, four]
 
 
+async def test_the_locks_of_an_ae_that_is_gone_can_be_taken_away(autojump_clock: Clock) -> None:
+    async with managed(max_steps=1) as (steps, ups):
+        one = await ups.create("One")
+        await ups.subscribe(deletion_lock=True)
+        await ups.request_cancel(one)
+        assert await status_of(ups.association.n_create(PUSH, None, a_step())) == 0x0213
+        steps.unsubscribe("STATION")
+        two = await ups.create("Two")
+        assert list(steps.states) == [two]
+
+
 async def test_subscribers_are_told_that_the_scp_was_restarted(autojump_clock: Clock) -> None:
     async with managed() as (steps, ups), ups.watch() as events:
-        await steps.report_status()
+        steps.report_status()
         event = await anext(events)
         assert event.type is StepEventType.SCP_STATUS
         assert event.information.SCPStatus == "RESTARTED"

@@ -72,7 +72,9 @@ def _command(name: str, help: str) -> Callable[[Callable[..., ExitCode]], click.
     return ups.command(name, context_settings=CONTEXT_SETTINGS, epilog=EPILOG, short_help=help)
 
 
-@click.group(context_settings=CONTEXT_SETTINGS, short_help="Unified Procedure Steps (UPS).")
+@click.group(
+    context_settings=CONTEXT_SETTINGS, epilog=EPILOG, short_help="Unified Procedure Steps (UPS)."
+)
 def ups() -> None:
     """Schedule, find, perform and watch Unified Procedure Steps, or manage them for others.
 
