@@ -223,6 +223,15 @@ def test_cancel_leaves_the_association_usable_until_it_is_aborted(
     assert lines[1:] == ["after C-CANCEL: Success (0x0000)", "after A-ABORT: open is False"]
 
 
+def test_ups_watches_a_step_to_its_end(tmp_path: Path) -> None:
+    with listener(tmp_path / "port", "ups", "serve", "--aet", "WORKLIST") as port:
+        lines = script("ups.py", "127.0.0.1", port, "WORKLIST")
+    states = ["SCHEDULED", "IN_PROGRESS", "50.0 %", "COMPLETED"]
+    assert [line.removeprefix("Segment the liver ") for line in lines] == [
+        state if state.endswith("%") else f"StepState.{state}" for state in states
+    ]
+
+
 def test_storage_server_takes_and_finds_instances(tmp_path: Path) -> None:
     port = unused_port()
     folder = tmp_path / "incoming"

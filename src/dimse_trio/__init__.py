@@ -101,6 +101,8 @@ if TYPE_CHECKING:
     from .protocol.uids import new_uid as new_uid
     from .protocol.uids import uid_name as uid_name
     from .protocol.uids import uid_of as uid_of
+    from .protocol.ups import StepEventType as StepEventType
+    from .protocol.ups import StepState as StepState
     from .queries import Model as Model
     from .queries import Query as Query
     from .queries import query as query
@@ -129,6 +131,14 @@ if TYPE_CHECKING:
     from .tls import TLSProfile as TLSProfile
     from .tls import tls_profile as tls_profile
     from .transcoding import TranscodingError as TranscodingError
+    from .ups import UnifiedProcedureSteps as UnifiedProcedureSteps
+    from .ups import procedure_step_contexts as procedure_step_contexts
+    from .ups_claim import Claim as Claim
+    from .ups_claim import Code as Code
+    from .ups_events import StepEvent as StepEvent
+    from .ups_events import StepEvents as StepEvents
+    from .ups_server import ProcedureSteps as ProcedureSteps
+    from .ups_server import StepStorage as StepStorage
 else:
     _NAMES = {
         "acceptor": "ServerStatistics",
@@ -167,6 +177,7 @@ else:
         "protocol.pdus": "Implementation RoleSelection UserIdentity UserIdentityType",
         "protocol.status": "Status StatusCategory",
         "protocol.uids": "Service new_uid uid_name uid_of",
+        "protocol.ups": "StepEventType StepState",
         "queries": "Model Query query",
         "remote": "RemoteAE",
         "remote_find": "RemoteFind",
@@ -180,6 +191,10 @@ else:
         "storing": "Mismatch MismatchPolicy OnMismatch Replacement StoreResult",
         "tls": "TLS_PROFILES TLSProfile tls_profile",
         "transcoding": "TranscodingError",
+        "ups": "UnifiedProcedureSteps procedure_step_contexts",
+        "ups_claim": "Claim Code",
+        "ups_events": "StepEvent StepEvents",
+        "ups_server": "ProcedureSteps StepStorage",
     }
     _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 

@@ -266,3 +266,17 @@ def original_transfer_syntax(data_set: Dataset) -> str | None:
     meta = getattr(data_set, "file_meta", None)
     uid = None if meta is None else meta.get("TransferSyntaxUID")
     return None if uid is None else str(uid)
+
+
+def text_of(data_set: Dataset, keyword: str) -> str:
+    """An attribute's value as text; empty where it is absent, or has no value or several."""
+    if keyword not in data_set or (element := data_set[keyword]).VM != 1:
+        return ""
+    return str(element.value).strip(" \0")
+
+
+def items_of(data_set: Dataset, keyword: str) -> list[Dataset]:
+    """The items of a sequence; none where it is absent or no sequence."""
+    if keyword not in data_set or (element := data_set[keyword]).VR != "SQ":
+        return []
+    return list(element.value or ())

@@ -289,15 +289,22 @@ def normalized_offer(handler: object) -> NormalizedOffer:
 
     It is offered as SCP of a class if it has a method for each of the requests that the SCP
     performs, as SCU if the class has events and it has `handle_n_event_report`. An attribute
-    `normalized_sop_classes` of the handler, UIDs, narrows that to these classes.
+    `normalized_sop_classes` of the handler, UIDs, narrows that to these classes. Of those that have
+    nothing but events it is the SCP if they are named there, and it does not take the events.
     """
     requests = {**NORMALIZED_METHODS, CFindRQ: METHODS[Service.FIND]}
     performed = {kind for kind, name in requests.items() if method_of(handler, name) is not None}
     declared: Collection[str] | None = getattr(handler, "normalized_sop_classes", None)
     rows = [row for row in NORMALIZED_CLASSES.values() if declared is None or row.uid in declared]
+    takes_events = NEventReportRQ in performed
+    only_reports = declared is not None and not takes_events
     return NormalizedOffer(
-        frozenset(row.uid for row in rows if row.performed and row.performed <= performed),
-        frozenset(row.uid for row in rows if row.reports and NEventReportRQ in performed),
+        frozenset(
+            row.uid
+            for row in rows
+            if row.performed <= performed and (row.performed or only_reports)
+        ),
+        frozenset(row.uid for row in rows if row.reports and takes_events),
     )
 
 

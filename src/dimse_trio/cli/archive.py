@@ -61,7 +61,7 @@ def archive(
       dimse-trio archive /data/archive --port 11112 --aet ARCHIVE
       dimse-trio archive /data/archive --aet ARCHIVE --peer WORKSTATION=127.0.0.1:11113
     """  # noqa: D301 - \b is for click
-    destinations = dict(_destination(text, peers_file) for text in peers)
+    destinations = dict(destination(text, peers_file) for text in peers)
     if find_spec("sqlalchemy") is None:
         raise CommandFailed(
             "the archive needs SQLAlchemy, which comes with the extra archive:"
@@ -89,8 +89,8 @@ def archive(
     return listen(listener, make_handler, destinations)
 
 
-def _destination(text: str, peers_file: str | None) -> tuple[str, dimse.Destination]:
-    """A C-MOVE destination from `TITLE=HOST:PORT`, `TITLE=NAME` or `NAME`."""
+def destination(text: str, peers_file: str | None) -> tuple[str, dimse.Destination]:
+    """An AE and where it is, from `TITLE=HOST:PORT`, `TITLE=NAME` or `NAME`."""
     title, equals, name = text.partition("=")
     peer: Peer = find_peer(name if equals else title, peers_file)
     if not equals and peer.ae_title is None:

@@ -113,7 +113,7 @@ async def _find(
                     count += 1
                     progress.update(count)
                     if format is Format.JSON:
-                        await output.json(_json_model(match))
+                        await output.json(json_model(match))
                     else:
                         cells = [attribute.text_in(match) for attribute in attributes]
                         await output.row(dict(zip(names, cells, strict=True)))
@@ -129,7 +129,7 @@ async def _find(
     return ExitCode.DONE
 
 
-def _json_model(match: Dataset) -> dict[str, Any]:
+def json_model(match: Dataset) -> dict[str, Any]:
     """A match in the DICOM JSON Model, which is always in UTF-8 (PS3.18 §F.2)."""
     if "SpecificCharacterSet" in match:
         match.decode()

@@ -131,6 +131,11 @@ _MEANINGS: dict[int, str] = {
     0xB000: "Warning: coercion of data elements, or sub-operations with failures or warnings",
     0xB006: "Warning: elements discarded",
     0xB007: "Warning: data set does not match SOP class",
+    0xB300: "Warning: the procedure step was created with modifications",
+    0xB301: "Warning: deletion lock not granted",
+    0xB304: "Warning: the procedure step is CANCELED already",
+    0xB305: "Warning: invalid values were coerced to valid ones",
+    0xB306: "Warning: the procedure step is COMPLETED already",
     0xFE00: "Cancel",
     0xFF00: "Pending",
     0xFF01: "Pending, optional keys not supported",
@@ -163,6 +168,37 @@ _RANGES_OF_ADVICE: tuple[tuple[int, int, str], ...] = (
     ),
     (0xC000, 0xCFFF, "see the peer's log; try fewer keys in a query, or check the data set"),
 )
+
+_UPS_FAILURES: tuple[tuple[int, str, str], ...] = (
+    (0xC300, "it may no longer be updated", "schedule another one"),
+    (
+        0xC301,
+        "the correct Transaction UID was not provided",
+        "somebody else has claimed it, or give the Transaction UID that it was claimed with",
+    ),
+    (0xC302, "it is IN PROGRESS already", "go on with it, by this Transaction UID"),
+    (0xC303, "it becomes SCHEDULED only by N-CREATE", "schedule another one"),
+    (
+        0xC304,
+        "it does not meet the final state requirements",
+        "set first what was performed, for COMPLETED, or a discontinuation reason, for CANCELED",
+    ),
+    (0xC307, "there is no such one here", "find it; the peer may have deleted it after its end"),
+    (0xC308, "the Receiving AE is unknown", "have that AE title configured at the peer"),
+    (0xC309, "it is created as SCHEDULED", "leave Procedure Step State out"),
+    (0xC310, "it is not IN PROGRESS yet", "claim it first"),
+    (0xC311, "it is COMPLETED already", "schedule another one"),
+    (0xC312, "its performer cannot be contacted", "have somebody look for the performer"),
+    (0xC313, "its performer chooses not to cancel it", "talk to the performer"),
+    (0xC314, "the action is not for this instance", "use the UID of the global subscription"),
+    (0xC315, "event reports are not supported", "ask by C-FIND or N-GET instead"),
+)
+"""Failures of a Unified Procedure Step: meaning and advice (PS3.4 §CC.2). Other services have these
+codes for whatever they like, so that both are said."""
+_MEANINGS.update(
+    {c: f"Unable to process, or of a procedure step: {m}" for c, m, _ in _UPS_FAILURES}
+)
+_ADVICE.update({c: f"see the peer's log; of a procedure step: {a}" for c, _, a in _UPS_FAILURES})
 
 Status.SUCCESS = Status(0x0000)
 Status.PENDING = Status(0xFF00)

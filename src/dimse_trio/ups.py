@@ -1,0 +1,402 @@
+"""Unified Procedure Steps as SCU: schedule, find, claim, perform, watch (PS3.4 Annex CC).
+
+Every message names UPS Push as its SOP class, on whichever UPS context was accepted (§CC.3.1).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, final
+
+import trio
+
+from .contexts import context_for
+from .errors import DimseError, LocalProtocolError
+from .operations import FindOperation
+from .protocol.negotiation import PresentationContext
+from .protocol.uids import new_uid
+from .protocol.ups import (
+    FILTERED_SUBSCRIPTION,
+    GLOBAL_SUBSCRIPTION,
+    UPS_EVENT,
+    UPS_PULL,
+    UPS_PUSH,
+    UPS_QUERY,
+    UPS_WATCH,
+    StepAction,
+    StepState,
+)
+from .queries import query
+from .ups_claim import Claim, Code, copied, date_time
+from .ups_events import StepEvents
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+    from .association import Association
+    from .normalized import NormalizedResult
+
+logger = logging.getLogger("dimse_trio")
+
+_FIND_KEYS = (
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "ProcedureStepState",
+    "ProcedureStepLabel",
+    "WorklistLabel",
+    "ScheduledProcedureStepPriority",
+    "ScheduledProcedureStepStartDateTime",
+    "ExpectedCompletionDateTime",
+    "InputReadinessState",
+    "PatientName",
+    "PatientID",
+    "StudyInstanceUID",
+)
+_FIND_SEQUENCES = ("ScheduledWorkitemCodeSequence", "ScheduledStationNameCodeSequence")
+
+
+def procedure_step_contexts() -> list[PresentationContext]:
+    """The presentation contexts of all five UPS SOP classes, for an SCU and for a listener."""
+    classes = (UPS_PUSH, UPS_PULL, UPS_WATCH, UPS_EVENT, UPS_QUERY)
+    return [PresentationContext(uid) for uid in classes]
+
+
+@final
+class UnifiedProcedureSteps:
+    """The procedure steps of a peer, by an association that `procedure_step_contexts` opened.
+
+        ups = UnifiedProcedureSteps(association)
+        uid = await ups.create("Segment the liver", workitem=Code("110001", "DCM"))
+
+    A failure status raises `StatusError`; cancellation does what it does to the `n_*` methods.
+
+    Raises:
+        StatusError: With one of the statuses of PS3.4 §CC.2, or another.
+        ContextNotAccepted: The peer accepts no UPS context that this could be sent on.
+        AssociationError: The association is over, or ends before the response.
+    """
+
+    def __init__(self, association: Association) -> None:
+        self._association = association
+        self._exchange = association._exchange  # pyright: ignore[reportPrivateUsage]
+
+    @property
+    def association(self) -> Association:
+        """The association."""
+        return self._association
+
+    # -- the worklist ----------------------------------------------------------------------------
+
+    async def create(
+        self,
+        label: str,
+        attributes: Dataset | None = None,
+        *,
+        sop_instance_uid: str | None = None,
+        worklist: str = "DEFAULT",
+        priority: str = "MEDIUM",
+        start: dt.datetime | str | None = None,
+        workitem: Code | None = None,
+        station: Code | None = None,
+        ready: bool = True,
+    ) -> str:
+        """N-CREATE: schedule a procedure step (PS3.4 §CC.2.5); its SOP Instance UID.
+
+        `attributes` go before all that the other arguments and their defaults say. The attributes
+        that the SOP class wants to be there and empty are (Table CC.2.5-3).
+
+        Args:
+            label: Procedure Step Label: what is to be done.
+            attributes: More attributes: patient, study, input information.
+            sop_instance_uid: The step's UID; a new one by default. The SCU is to choose it.
+            worklist: Worklist Label: which worklist it belongs to.
+            priority: HIGH, MEDIUM or LOW.
+            start: When it is to begin, as a DT or a `datetime`; now by default.
+            workitem: Scheduled Workitem Code.
+            station: Scheduled Station Name Code: who is to do it.
+            ready: Input Readiness State: READY, or INCOMPLETE.
+        """
+        from pydicom import Dataset
+
+        step = Dataset()
+        for keyword in _CREATED_EMPTY:
+            setattr(step, keyword, None if not keyword.endswith("Sequence") else [])
+        step.ProcedureStepState = StepState.SCHEDULED.value
+        step.ProcedureStepLabel = label
+        step.WorklistLabel = worklist
+        step.ScheduledProcedureStepPriority = priority
+        step.ScheduledProcedureStepStartDateTime = date_time(start)
+        step.InputReadinessState = "READY" if ready else "INCOMPLETE"
+        if workitem is not None:
+            step.ScheduledWorkitemCodeSequence = [workitem.item()]
+        if station is not None:
+            step.ScheduledStationNameCodeSequence = [station.item()]
+        step.update(attributes or {})
+        uid = sop_instance_uid or new_uid()
+        return (await self._association.n_create(UPS_PUSH, uid, step)).sop_instance_uid
+
+    def find(
+        self, identifier: Dataset | None = None, *, check: bool = True, **keys: Any
+    ) -> FindOperation:
+        """C-FIND: `await` it for all matches, or `async with` and `async for` (PS3.4 §CC.2.8).
+
+        Args:
+            identifier: The whole identifier, in place of `keys`.
+            check: Whether a failure status is raised.
+            keys: Matching keys by keyword, as for `query`; of a code sequence a `Code`, as in
+                `ScheduledWorkitemCodeSequence=Code("110001", "DCM")`. The usual attributes of a
+                step are asked for besides.
+
+        Raises:
+            QueryError: A keyword is in no dictionary, or a value is none of its VR.
+        """
+        negotiated = self._association.negotiated
+        context = context_for(negotiated, UPS_PULL, UPS_WATCH, UPS_QUERY)
+        if identifier is None:
+            identifier = _identifier(keys)
+        elif keys:
+            raise LocalProtocolError("give an identifier or keys, not both")
+        return self._association.find(identifier, model=context.abstract_syntax, check=check)
+
+    async def get(self, sop_instance_uid: str, attributes: Iterable[str | int] = ()) -> Dataset:
+        """N-GET: attributes of a step, all by default; never its Transaction UID (§CC.2.7)."""
+        result = await self._association.n_get(UPS_PUSH, sop_instance_uid, attributes)
+        return result.data_set
+
+    # -- performing ------------------------------------------------------------------------------
+
+    def claim(self, sop_instance_uid: str, *, transaction_uid: str | None = None) -> Claim:
+        """Claim a scheduled step, in a block that performs it: see `Claim`.
+
+        Args:
+            sop_instance_uid: The step.
+            transaction_uid: The Transaction UID to lock it with; a new one by default.
+        """
+        return Claim(self, sop_instance_uid, transaction_uid or new_uid(), resumed=False)
+
+    def resume(self, sop_instance_uid: str, transaction_uid: str) -> Claim:
+        """Go on with a step that has been claimed before, with the Transaction UID of then."""
+        return Claim(self, sop_instance_uid, transaction_uid, resumed=True)
+
+    async def update(
+        self, sop_instance_uid: str, modifications: Dataset, transaction_uid: str | None = None
+    ) -> NormalizedResult:
+        """N-SET: change attributes of a step (PS3.4 §CC.2.6).
+
+        A step in progress is changed with its Transaction UID, a scheduled one without any. Of a
+        sequence all items are replaced.
+        """
+        changes = copied(modifications)
+        if transaction_uid is not None:
+            changes.TransactionUID = transaction_uid
+        return await self._association.n_set(UPS_PUSH, sop_instance_uid, changes)
+
+    async def change_state(
+        self, sop_instance_uid: str, state: StepState, transaction_uid: str
+    ) -> NormalizedResult:
+        """N-ACTION type 1, as it is (PS3.4 §CC.2.1); `claim` does more."""
+        from pydicom import Dataset
+
+        information = Dataset()
+        information.ProcedureStepState = state.value
+        information.TransactionUID = transaction_uid
+        return await self._act(sop_instance_uid, StepAction.CHANGE_STATE, information)
+
+    async def request_cancel(
+        self,
+        sop_instance_uid: str,
+        reason: str = "",
+        *,
+        code: Code | None = None,
+        contact: str = "",
+        contact_uri: str = "",
+    ) -> NormalizedResult:
+        """N-ACTION type 2: ask for a step of somebody else to be canceled (PS3.4 §CC.2.2).
+
+        A scheduled step is canceled by that; of one in progress the performer is told, and decides.
+
+        Args:
+            sop_instance_uid: The step.
+            reason: Reason For Cancellation.
+            code: Why, as an item of the Procedure Step Discontinuation Reason Code Sequence.
+            contact: Contact Display Name: with whom to discuss it.
+            contact_uri: How to reach them.
+        """
+        from pydicom import Dataset
+
+        information = Dataset()
+        if reason:
+            information.ReasonForCancellation = reason
+        if code is not None:
+            information.ProcedureStepDiscontinuationReasonCodeSequence = [code.item()]
+        if contact:
+            information.ContactDisplayName = contact
+        if contact_uri:
+            information.ContactURI = contact_uri
+        return await self._act(sop_instance_uid, StepAction.REQUEST_CANCEL, information)
+
+    # -- watching --------------------------------------------------------------------------------
+
+    async def subscribe(
+        self,
+        sop_instance_uid: str | None = None,
+        *,
+        matching: Dataset | None = None,
+        deletion_lock: bool = False,
+        receiving_ae_title: str | None = None,
+    ) -> NormalizedResult:
+        """N-ACTION type 3: have an AE told of events (PS3.4 §CC.2.3).
+
+        Args:
+            sop_instance_uid: The step; all, those to come included, by default.
+            matching: Only those steps that match these keys, as of a C-FIND.
+            deletion_lock: Keep steps that have ended until the subscription does. 0xB301, a
+                warning, says that the SCP does not do that.
+            receiving_ae_title: Who is told; by default we are. Another AE the SCP must know, and
+                us as well unless it reports on this association.
+        """
+        from pydicom import Dataset
+
+        information = Dataset() if matching is None else copied(matching)
+        if matching is not None and sop_instance_uid is not None:
+            raise LocalProtocolError("keys are for a subscription to all steps, not to one")
+        information.DeletionLock = "TRUE" if deletion_lock else "FALSE"
+        every = GLOBAL_SUBSCRIPTION if matching is None else FILTERED_SUBSCRIPTION
+        return await self._subscription(
+            StepAction.SUBSCRIBE, sop_instance_uid or every, information, receiving_ae_title
+        )
+
+    async def unsubscribe(
+        self, sop_instance_uid: str | None = None, *, receiving_ae_title: str | None = None
+    ) -> NormalizedResult:
+        """N-ACTION type 4: end a subscription to a step, or by default to all and each."""
+        return await self._subscription(
+            StepAction.UNSUBSCRIBE,
+            sop_instance_uid or GLOBAL_SUBSCRIPTION,
+            None,
+            receiving_ae_title,
+        )
+
+    async def suspend(self, *, receiving_ae_title: str | None = None) -> NormalizedResult:
+        """N-ACTION type 5: no more subscriptions to new steps; those that there are stay."""
+        return await self._subscription(
+            StepAction.SUSPEND, GLOBAL_SUBSCRIPTION, None, receiving_ae_title
+        )
+
+    @asynccontextmanager
+    async def watch(
+        self,
+        sop_instance_uid: str | None = None,
+        *,
+        matching: Dataset | None = None,
+        deletion_lock: bool = False,
+        limit: int = 1000,
+    ) -> AsyncGenerator[StepEvents]:
+        """Subscribe for a block, to iterate over the events that come on this association.
+
+            async with ups.watch(uid) as events:
+                async for event in events:
+                    print(event.type, event.state)
+
+        Leaving the block unsubscribes, within `Timeouts.cancel_grace` even after an exception or
+        cancellation; leaving that of all steps ends this AE's every subscription. An event that
+        two blocks could have goes to the one entered first. Iterated after the block has been left,
+        it raises what ended the association, or `LocalProtocolError`. A peer that opens an
+        association of its own to report needs a listener: see `StepEvents`.
+
+        Args:
+            sop_instance_uid: As for `subscribe`.
+            matching: As for `subscribe`.
+            deletion_lock: As for `subscribe`.
+            limit: Events that are held while nobody takes them; beyond, they are refused.
+        """
+        takers = self._exchange.event_takers
+        events = StepEvents(limit, only=sop_instance_uid)
+        takers.append(events.take)
+        try:
+            await self.subscribe(sop_instance_uid, matching=matching, deletion_lock=deletion_lock)
+            try:
+                yield events
+            finally:
+                await self.politely(self.unsubscribe, sop_instance_uid)
+        finally:
+            takers.remove(events.take)
+            events.end(self._exchange.end or LocalProtocolError("the block has been left"))
+
+    async def politely(self, function: Callable[..., Awaitable[object]], *args: Any) -> None:
+        """Do what is still to be done when a block is left; failures are only logged."""
+        if not self._association.is_open:
+            return
+        grace = self._exchange.link.timeouts.cancel_grace
+        with trio.move_on_after(grace, shield=True) as scope:
+            try:
+                await function(*args)
+            except DimseError as error:
+                logger.warning("%r: left undone: %s", self._association, error)
+        if scope.cancelled_caught:
+            logger.warning("%r: left undone in %g s", self._association, grace)
+
+    async def _subscription(
+        self,
+        action: StepAction,
+        sop_instance_uid: str,
+        information: Dataset | None,
+        receiving_ae_title: str | None,
+    ) -> NormalizedResult:
+        from pydicom import Dataset
+
+        information = Dataset() if information is None else information
+        information.ReceivingAE = receiving_ae_title or self.own_ae_title
+        return await self._act(sop_instance_uid, action, information)
+
+    @property
+    def own_ae_title(self) -> str:
+        """Our AE title on the association."""
+        association = self._association
+        titles = {association.calling_ae_title, association.called_ae_title}
+        return next(iter(titles - {association.peer_ae_title}), association.calling_ae_title)
+
+    async def _act(
+        self, sop_instance_uid: str, action: StepAction, information: Dataset
+    ) -> NormalizedResult:
+        return await self._association.n_action(UPS_PUSH, sop_instance_uid, action, information)
+
+
+_CREATED_EMPTY = (
+    "TransactionUID",
+    "ScheduledProcessingParametersSequence",
+    "ScheduledStationNameCodeSequence",
+    "ScheduledStationClassCodeSequence",
+    "ScheduledStationGeographicLocationCodeSequence",
+    "ScheduledWorkitemCodeSequence",
+    "InputInformationSequence",
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "AdmissionID",
+    "IssuerOfAdmissionIDSequence",
+    "AdmittingDiagnosesDescription",
+    "AdmittingDiagnosesCodeSequence",
+    "ReferencedRequestSequence",
+    "ProcedureStepProgressInformationSequence",
+    "UnifiedProcedureStepPerformedProcedureSequence",
+)
+"""Type 2 in an N-CREATE: there, with or without a value (PS3.4 Table CC.2.5-3)."""
+
+
+def _identifier(keys: dict[str, Any]) -> Dataset:
+    codes = {keyword: code for keyword, code in keys.items() if isinstance(code, Code)}
+    plain = {keyword: value for keyword, value in keys.items() if keyword not in codes}
+    usual: dict[str, Any] = dict.fromkeys(_FIND_KEYS)
+    # a step has no level; any serves to have the keys looked at
+    identifier = query("STUDY", return_keys=False, **{**usual, **plain}).identifier
+    del identifier.QueryRetrieveLevel
+    for keyword in _FIND_SEQUENCES:
+        setattr(identifier, keyword, [])
+    for keyword, code in codes.items():
+        setattr(identifier, keyword, [code.item()])
+    return identifier

@@ -1,0 +1,251 @@
+"""A Unified Procedure Step that this side performs: claimed by a block (PS3.4 §CC.2.1, §CC.2.6)."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from copy import copy
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, final
+
+import attrs
+
+from . import datasets
+from .errors import LocalProtocolError, StatusError
+from .protocol.ups import StepState
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+    from .normalized import NormalizedResult
+    from .ups import UnifiedProcedureSteps
+
+
+@attrs.frozen
+class Code:
+    """A code and its meaning, as in code sequences (PS3.3 §8.8)."""
+
+    value: str
+    scheme: str
+    meaning: str = ""
+
+    def item(self) -> Dataset:
+        """The item of a code sequence."""
+        from pydicom import Dataset
+
+        item = Dataset()
+        item.CodeValue = self.value
+        item.CodingSchemeDesignator = self.scheme
+        if self.meaning:
+            item.CodeMeaning = self.meaning
+        return item
+
+
+UNSPECIFIED_REASON = Code("110513", "DCM", "Discontinued for unspecified reason")
+"""Of a step that is canceled and no reason given (PS3.16 CID 9300)."""
+_NOT_OURS = (0xC301, 0xC307, 0xC310)
+"""Statuses of canceling a step that has not been claimed after all."""
+
+
+def date_time(moment: dt.datetime | str | None = None) -> str:
+    """A DT; now, in local time, by default."""
+    if isinstance(moment, str):
+        return moment
+    moment = moment or dt.datetime.now().astimezone()
+    return moment.strftime("%Y%m%d%H%M%S") + (moment.strftime("%z") if moment.tzinfo else "")
+
+
+def copied(data_set: Dataset) -> Dataset:
+    """A data set whose attributes can be set without changing the other's; items are shared."""
+    from pydicom import Dataset
+
+    result = Dataset()
+    for element in data_set:
+        result[element.tag] = copy(element)
+    return result
+
+
+@final
+class Claim:
+    """A step that this side performs. Made by `UnifiedProcedureSteps.claim` and `resume`.
+
+        async with ups.claim(uid) as work:
+            await work.update(progress=50)
+            await work.complete(workitem=Code("110001", "DCM", "Image Processing"))
+
+    Entering the block claims the step: of several that try, one gets it, the others get 0xC301.
+    A block that is left without `complete`, `cancel` or `keep` cancels the step, as one in progress
+    that nobody works on would never end: after an exception or cancellation shielded and within
+    `Timeouts.cancel_grace`, failures being logged; else as `cancel` does. If the association is
+    over by then, the step stays in progress, and `resume` with `transaction_uid` goes on with it.
+
+    Attributes:
+        sop_instance_uid: The step.
+        transaction_uid: What locks it. Kept somewhere safe, it survives a crash.
+        state: The step's state as far as this side has changed it; `None` before it is claimed.
+    """
+
+    def __init__(
+        self, steps: UnifiedProcedureSteps, uid: str, transaction_uid: str, *, resumed: bool
+    ) -> None:
+        self._steps = steps
+        self.sop_instance_uid = uid
+        self.transaction_uid = transaction_uid
+        self.state: StepState | None = StepState.IN_PROGRESS if resumed else None
+        self._resumed = resumed
+        self._kept = False
+        self._started = date_time()
+        self._progress: Dataset | None = None
+
+    def __repr__(self) -> str:
+        state = "not claimed" if self.state is None else self.state.value
+        return f"<Claim {self.sop_instance_uid} {state}>"
+
+    async def __aenter__(self) -> Self:
+        if self.state is not None and not self._resumed:
+            raise LocalProtocolError("a claim is entered once; claim another step")
+        if not self._resumed:
+            try:
+                await self._change(StepState.IN_PROGRESS)
+            except StatusError:
+                raise
+            except BaseException:  # the peer may have done it: harmless if it has not
+                await self._steps.politely(self._abandon)
+                raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._kept or self.state is not StepState.IN_PROGRESS:
+            return
+        if error is None:
+            await self.cancel()
+        else:
+            await self._steps.politely(self._abandon)
+
+    async def update(
+        self,
+        modifications: Dataset | None = None,
+        *,
+        progress: float | None = None,
+        description: str | None = None,
+    ) -> NormalizedResult:
+        """N-SET: say how far it is, or change other attributes (PS3.4 §CC.2.6).
+
+        Args:
+            modifications: The attributes to change, of a sequence all items.
+            progress: How much is done, in percent.
+            description: What is being done.
+        """
+        from pydicom import Dataset
+
+        changes = Dataset() if modifications is None else copied(modifications)
+        if progress is not None or description is not None:
+            item = self._progress_item()
+            if progress is not None:
+                item.ProcedureStepProgress = f"{progress:g}"
+            if description is not None:
+                item.ProcedureStepProgressDescription = description
+            changes.ProcedureStepProgressInformationSequence = [item]
+        return await self._steps.update(self.sop_instance_uid, changes, self.transaction_uid)
+
+    async def complete(
+        self,
+        *,
+        station: Code | None = None,
+        workitem: Code | None = None,
+        start: dt.datetime | str | None = None,
+        end: dt.datetime | str | None = None,
+        outputs: Iterable[Dataset] = (),
+        performed: Dataset | None = None,
+    ) -> NormalizedResult:
+        """Set what has been performed, and change the state to COMPLETED.
+
+        The final state needs all of this (PS3.4 Table CC.2.5-3). A failure leaves the step in
+        progress: 0xC304 says that the SCP finds something missing.
+
+        Args:
+            station: Performed Station Name Code; by default our AE title, as a local code.
+            workitem: Performed Workitem Code; by default the scheduled one, which is asked for.
+            start: When it began; by default when it was claimed.
+            end: When it ended; now by default.
+            outputs: Items of the Output Information Sequence: references to what has come of it.
+            performed: The item of the Performed Procedure Sequence, in place of the others.
+
+        Raises:
+            LocalProtocolError: There is no workitem, scheduled or given.
+        """
+        from pydicom import Dataset
+
+        if performed is None:
+            performed = Dataset()
+            own = self._steps.own_ae_title
+            performed.PerformedStationNameCodeSequence = [(station or Code(own, "L", own)).item()]
+            performed.PerformedProcedureStepStartDateTime = (
+                self._started if start is None else date_time(start)
+            )
+            performed.PerformedWorkitemCodeSequence = [
+                await self._scheduled_workitem() if workitem is None else workitem.item()
+            ]
+            performed.PerformedProcedureStepEndDateTime = date_time(end)
+            performed.OutputInformationSequence = list(outputs)
+        changes = Dataset()
+        changes.UnifiedProcedureStepPerformedProcedureSequence = [performed]
+        await self.update(changes)
+        return await self._change(StepState.COMPLETED)
+
+    async def _scheduled_workitem(self) -> Dataset:
+        keyword = "ScheduledWorkitemCodeSequence"
+        scheduled = await self._steps.get(self.sop_instance_uid, [keyword])
+        for item in datasets.items_of(scheduled, keyword):
+            return item
+        raise LocalProtocolError(
+            "the step has no scheduled workitem to report as performed: complete(workitem=Code(…))"
+        )
+
+    async def cancel(self, reason: str = "", code: Code = UNSPECIFIED_REASON) -> NormalizedResult:
+        """Set why, and change the state to CANCELED.
+
+        Args:
+            reason: Reason For Cancellation, a text.
+            code: The item of the Procedure Step Discontinuation Reason Code Sequence.
+        """
+        from pydicom import Dataset
+
+        item = self._progress_item()
+        item.ProcedureStepCancellationDateTime = date_time()
+        item.ProcedureStepDiscontinuationReasonCodeSequence = [code.item()]
+        if reason:
+            item.ReasonForCancellation = reason
+        changes = Dataset()
+        changes.ProcedureStepProgressInformationSequence = [item]
+        await self._steps.update(self.sop_instance_uid, changes, self.transaction_uid)
+        return await self._change(StepState.CANCELED)
+
+    def keep(self) -> str:
+        """Leave the block later without canceling the step; its Transaction UID, for `resume`."""
+        self._kept = True
+        return self.transaction_uid
+
+    async def _abandon(self) -> None:
+        try:
+            await self.cancel()
+        except StatusError as error:
+            if error.status not in _NOT_OURS:
+                raise
+
+    async def _change(self, state: StepState) -> NormalizedResult:
+        result = await self._steps.change_state(self.sop_instance_uid, state, self.transaction_uid)
+        self.state = state
+        return result
+
+    def _progress_item(self) -> Dataset:
+        from pydicom import Dataset
+
+        if self._progress is None:
+            self._progress = Dataset()
+        return self._progress

@@ -1,0 +1,74 @@
+"""`dimse-trio ups`: a step from its scheduling to its end, by the program alone."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import trio
+
+import dimse_trio as dimse
+
+from .program import COMMAND, PATIENCE, Ended, environment, run, served
+
+
+async def test_a_step_is_scheduled_found_claimed_updated_and_completed() -> None:
+    async with dimse.ProcedureSteps() as steps, served(steps) as peer:
+        made = await run(
+            *("ups", "create", *peer, "Segment", "-k", "PatientID=4711"),
+            *("--workitem", "110001^DCM^Image Processing", "--priority", "high"),
+        )
+        uid = made.check_done().stdout.strip()
+        found = await run("ups", "find", *peer, "-k", "PatientID=47*", "--json")
+        [match] = found.check_done().objects
+        assert match["00080018"]["Value"] == [uid]
+        assert match["00741000"]["Value"] == ["SCHEDULED"]
+        claimed = await run("ups", "claim", *peer, uid)
+        lock = ("--transaction-uid", claimed.check_done().stdout.strip())
+        (await run("ups", "claim", *peer, uid)).check(1, "0xc301")
+        (await run("ups", "update", *peer, uid, *lock, "--progress", 50)).check_done()
+        got = await run("ups", "get", *peer, uid)
+        progress = got.check_done().objects[0]["00741002"]["Value"][0]
+        assert progress["00741004"]["Value"] == [50]
+        (await run("ups", "complete", *peer, uid, *lock)).check_done()
+        assert steps.states == {uid: dimse.StepState.COMPLETED}
+        (await run("ups", "cancel", *peer, uid)).check(1, "0xc311")
+        table = await run("ups", "find", *peer)
+        assert "COMPLETED" in table.check_done().stdout
+
+
+async def test_a_watcher_prints_events_of_steps_at_a_manager_that_the_program_is(
+    tmp_path: Path,
+) -> None:
+    port_file = tmp_path / "port"
+    command = [*COMMAND, "ups", "serve", "--port", "0", "--port-file", str(port_file)]
+    command += ["--accept-any-called-aet"]
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            start = partial(trio.run_process, stdout=subprocess.PIPE, env=environment())
+            process: trio.Process = await nursery.start(start, command)
+            assert process.stdout is not None
+            assert (await process.stdout.receive_some()).startswith(b"listening on")
+            peer = f"127.0.0.1:{port_file.read_text().strip()}"
+            uid = (await run("ups", "create", peer, "Step")).check_done().stdout.strip()
+            watched = await run("ups", "watch", peer, uid, "--limit", 1, "--json")
+            assert watched.check_done().objects == [
+                {
+                    "event": "STATE",
+                    "sop_instance_uid": uid,
+                    "state": "SCHEDULED",
+                    "progress": "",
+                    "requesting_ae": "",
+                    "reason": "",
+                }
+            ]
+            (await run("ups", "cancel", peer, uid, "--reason", "late")).check_done()
+            process.terminate()
+
+
+def test_what_is_wrong_on_the_command_line_is_said(run_here: Callable[..., Ended]) -> None:
+    run_here("ups", "create", "h", "Step", "--workitem", "1").check(2, "VALUE^SCHEME")
+    run_here("ups", "update", "h", "1.2", "--progress", 5).check(2, "--transaction-uid")
+    run_here("ups", "find", "h", "-k", "ProcedureStepStat=1").check(2, "ProcedureStepState")
