@@ -83,6 +83,13 @@ if TYPE_CHECKING:
     from .operations import MoveOperation as MoveOperation
     from .operations import RetrieveResult as RetrieveResult
     from .part10 import Instance as Instance
+    from .performed_step_scp import PerformedProcedureSteps as PerformedProcedureSteps
+    from .performed_step_scp import StepFolder as StepFolder
+    from .performed_step_scp import StepMemory as StepMemory
+    from .performed_step_scp import StepStore as StepStore
+    from .performed_steps import PerformedSeries as PerformedSeries
+    from .performed_steps import PerformedStep as PerformedStep
+    from .performed_steps import performed_step_attributes as performed_step_attributes
     from .protocol.acceptance import TransferSyntaxPreference as TransferSyntaxPreference
     from .protocol.extended import ElementCoercion as ElementCoercion
     from .protocol.extended import QueryOptions as QueryOptions
@@ -104,6 +111,8 @@ if TYPE_CHECKING:
     from .queries import Model as Model
     from .queries import Query as Query
     from .queries import query as query
+    from .queries import worklist_query as worklist_query
+    from .relevant_patient import relevant_patient_query as relevant_patient_query
     from .remote import RemoteAE as RemoteAE
     from .remote import RemoteFind as RemoteFind
     from .requests import Admission as Admission
@@ -129,6 +138,8 @@ if TYPE_CHECKING:
     from .tls import TLSProfile as TLSProfile
     from .tls import tls_profile as tls_profile
     from .transcoding import TranscodingError as TranscodingError
+    from .worklist import WorklistFolder as WorklistFolder
+    from .worklist import worklist_matches as worklist_matches
 else:
     _NAMES = {
         "acceptor": "ServerStatistics",
@@ -161,13 +172,16 @@ else:
         ),
         "operations": "FindOperation GetOperation MoveOperation RetrieveResult",
         "part10": "Instance",
+        "performed_step_scp": "PerformedProcedureSteps StepFolder StepMemory StepStore",
+        "performed_steps": "PerformedSeries PerformedStep performed_step_attributes",
         "protocol.acceptance": "TransferSyntaxPreference",
         "protocol.extended": "ElementCoercion QueryOptions StorageLevel StorageOptions",
         "protocol.negotiation": "AcceptedContext Negotiated PresentationContext",
         "protocol.pdus": "Implementation RoleSelection UserIdentity UserIdentityType",
         "protocol.status": "Status StatusCategory",
         "protocol.uids": "Service new_uid uid_name uid_of",
-        "queries": "Model Query query",
+        "queries": "Model Query query worklist_query",
+        "relevant_patient": "relevant_patient_query",
         "remote": "RemoteAE RemoteFind",
         "requests": (
             "Admission AssociationRequest EchoRequest FindRequest GetRequest MoveOriginator "
@@ -179,6 +193,7 @@ else:
         "storing": "Mismatch MismatchPolicy OnMismatch Replacement StoreResult",
         "tls": "TLS_PROFILES TLSProfile tls_profile",
         "transcoding": "TranscodingError",
+        "worklist": "WorklistFolder worklist_matches",
     }
     _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
