@@ -115,8 +115,8 @@ class PerformedProcedureSteps:
 
     A step is made IN PROGRESS, changed while it is, and ends COMPLETED or DISCONTINUED. What breaks
     PS3.4 Table F.7.2-1 is refused: 0x0120 for what is missing, 0x0121 for what has no value, 0x0106
-    for another status. A step that has ended is changed no more (0x0110). An N-SET that would change
-    what it may not is carried out but for that, with the warning 0x0107.
+    for another status. A step that has ended is changed no more (0x0110). An N-SET that would
+    change what it may not is carried out but for that, with the warning 0x0107.
 
     MPPS Retrieve reads steps with N-GET.
 
@@ -147,6 +147,8 @@ class PerformedProcedureSteps:
         """Change a step, or end it."""
         _check_class(request.sop_class_uid, MPPS)
         changes = request.modifications
+        for _ in changes.iterall():  # or their text would be left in a character set of its own
+            pass
         async with self._lock:
             step = await self._known(request.sop_instance_uid)
             if _status(step) in FINAL:

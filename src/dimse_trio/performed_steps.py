@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import datetime as dt
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -240,11 +240,9 @@ async def performed_procedure_step(
         yield step
     except BaseException:
         if step.status not in FINAL and association.is_open:
-            with trio.CancelScope(deadline=trio.current_time() + _DISCONTINUE_TIMEOUT, shield=True):
-                try:
-                    await step.discontinue()
-                except DimseError:
-                    pass  # the block's own exception says more
+            deadline = trio.current_time() + _DISCONTINUE_TIMEOUT
+            with trio.CancelScope(deadline=deadline, shield=True), suppress(DimseError):
+                await step.discontinue()  # if that fails, the block's own exception says more
         raise
 
 

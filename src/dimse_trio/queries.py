@@ -76,17 +76,29 @@ _RETURN_KEYS: dict[str, tuple[str, ...]] = {
 """Keys asked for by default at each level: its unique and required keys, and what every PACS
 has (PS3.4 §C.6.1.1, §C.6.2.1)."""
 
-_WORKLIST_STEP_KEYS = tuple(
-    """
-    Modality ScheduledStationAETitle ScheduledProcedureStepStartDate ScheduledProcedureStepStartTime
-    ScheduledPerformingPhysicianName ScheduledProcedureStepDescription ScheduledStationName
-    ScheduledProcedureStepLocation ScheduledProtocolCodeSequence PreMedication
-    ScheduledProcedureStepID RequestedContrastAgent ScheduledProcedureStepStatus
-    """.split()  # noqa: SIM905 - three dozen keywords
+_WORKLIST_STEP_KEYS = (
+    "Modality",
+    "ScheduledStationAETitle",
+    "ScheduledProcedureStepStartDate",
+    "ScheduledProcedureStepStartTime",
+    "ScheduledPerformingPhysicianName",
+    *(
+        "ScheduledProcedureStepDescription",
+        "ScheduledStationName",
+        "ScheduledProcedureStepLocation",
+    ),
+    *("ScheduledProtocolCodeSequence", "PreMedication", "ScheduledProcedureStepID"),
+    *("RequestedContrastAgent", "ScheduledProcedureStepStatus"),
 )
 _WORKLIST_KEYS = (
     *_PATIENT_KEYS,
-    *["AccessionNumber", "ReferringPhysicianName", "RequestingPhysician", "StudyInstanceUID", "StudyDate", "StudyTime", "RequestedProcedureID", "RequestedProcedureDescription", "RequestedProcedureCodeSequence", "ReferencedStudySequence", "RequestedProcedurePriority", "PatientTransportArrangements", "AdmissionID", "CurrentPatientLocation", "ReferencedPatientSequence", "IssuerOfPatientID", "PatientWeight", "ConfidentialityConstraintOnPatientDataDescription", "PatientState", "PregnancyStatus", "MedicalAlerts", "Allergies", "SpecialNeeds"],
+    *("AccessionNumber", "ReferringPhysicianName", "RequestingPhysician", "StudyInstanceUID"),
+    *("StudyDate", "StudyTime", "RequestedProcedureID", "RequestedProcedureDescription"),
+    *("RequestedProcedureCodeSequence", "ReferencedStudySequence", "RequestedProcedurePriority"),
+    *("PatientTransportArrangements", "AdmissionID", "CurrentPatientLocation"),
+    *("ReferencedPatientSequence", "IssuerOfPatientID", "PatientWeight", "PatientState"),
+    *("ConfidentialityConstraintOnPatientDataDescription", "PregnancyStatus", "MedicalAlerts"),
+    *("Allergies", "SpecialNeeds"),
 )
 """What a worklist query asks for by default (PS3.4 Table K.6-1)."""
 _STEP_ONLY = frozenset(

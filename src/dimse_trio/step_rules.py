@@ -122,8 +122,9 @@ def _is_empty(data_set: Dataset, keyword: str) -> bool:
 
 def items_of(data_set: Dataset, keyword: str) -> list[Dataset]:
     """The items of a sequence; none where a peer has sent something else."""
-    element = data_set[keyword] if keyword in data_set else None
-    return list(element.value or ()) if element is not None and element.VR == "SQ" else []
+    if keyword not in data_set or data_set[keyword].VR != "SQ":
+        return []
+    return list(data_set[keyword].value or ())
 
 
 def ask_for(data_set: Dataset, keywords: Iterable[str]) -> None:

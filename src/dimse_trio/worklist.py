@@ -33,7 +33,7 @@ def worklist_matches(identifier: Dataset, items: Iterable[Dataset]) -> Iterator[
 
     An item with several scheduled procedure steps is as many matches as match, each with its one
     step. Keys within the sequence match as all others; a range of start dates and one of start
-    times are one range from the first moment to the last (PS3.4 §K.4.1.1.3).
+    times are one range from the first moment to the last (PS3.4 Table K.6-1).
 
     Args:
         identifier: The request's identifier.
