@@ -15,7 +15,7 @@ from dimse_trio import __version__
 from .errors import EPILOG, ExitCode, report, report_failure
 from .options import CONTEXT_SETTINGS
 
-COMMANDS = ("echo", "find", "get", "move", "store", "archive", "receive")
+COMMANDS = ("echo", "find", "get", "move", "store", "archive", "receive", "worklist")
 """Each is a function of that name in a module of that name."""
 
 
@@ -68,6 +68,7 @@ def cli(context: click.Context) -> ExitCode:
       dimse-trio move 127.0.0.1:11112 -k StudyInstanceUID=1.2.3 --destination WORKSTATION
       dimse-trio archive FOLDER --port 11112 --aet ARCHIVE --peer WORKSTATION=127.0.0.1:11113
       dimse-trio receive FOLDER --port 11113 --aet WORKSTATION
+      dimse-trio worklist FOLDER --port 11114 --aet RIS
     """  # noqa: D301 - \b is for click
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
