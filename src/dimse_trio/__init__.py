@@ -111,7 +111,6 @@ if TYPE_CHECKING:
     from .queries import Model as Model
     from .queries import Query as Query
     from .queries import query as query
-    from .queries import worklist_query as worklist_query
     from .relevant_patient import relevant_patient_query as relevant_patient_query
     from .remote import RemoteAE as RemoteAE
     from .remote import RemoteFind as RemoteFind
@@ -140,6 +139,7 @@ if TYPE_CHECKING:
     from .transcoding import TranscodingError as TranscodingError
     from .worklist import WorklistFolder as WorklistFolder
     from .worklist import worklist_matches as worklist_matches
+    from .worklist import worklist_query as worklist_query
 else:
     _NAMES = {
         "acceptor": "ServerStatistics",
@@ -180,7 +180,7 @@ else:
         "protocol.pdus": "Implementation RoleSelection UserIdentity UserIdentityType",
         "protocol.status": "Status StatusCategory",
         "protocol.uids": "Service new_uid uid_name uid_of",
-        "queries": "Model Query query worklist_query",
+        "queries": "Model Query query",
         "relevant_patient": "relevant_patient_query",
         "remote": "RemoteAE RemoteFind",
         "requests": (
@@ -193,7 +193,7 @@ else:
         "storing": "Mismatch MismatchPolicy OnMismatch Replacement StoreResult",
         "tls": "TLS_PROFILES TLSProfile tls_profile",
         "transcoding": "TranscodingError",
-        "worklist": "WorklistFolder worklist_matches",
+        "worklist": "WorklistFolder worklist_matches worklist_query",
     }
     _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 

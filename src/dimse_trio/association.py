@@ -25,10 +25,11 @@ from .protocol.messages import CEchoRQ, CEchoRSP, CStoreRQ, CStoreRSP
 from .protocol.negotiation import Negotiated
 from .protocol.uids import VERIFICATION
 from .protocol.upper_layer import Role
-from .queries import Query, query, worklist_query
+from .queries import Query, query
 from .relevant_patient import relevant_patient_query
 from .requests import MoveOriginator
 from .storing import TRANSCODED_AT_ONCE, OnMismatch, StoreResult, prepare
+from .worklist import worklist_query
 
 if TYPE_CHECKING:
     import os

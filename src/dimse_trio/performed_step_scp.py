@@ -6,7 +6,7 @@ import copy
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 import trio
@@ -51,7 +51,7 @@ class StepStore(Protocol):
 class StepMemory:
     """Keeps steps as long as the process lives, in `steps` by their UIDs."""
 
-    steps: dict[str, Dataset] = attrs.field(factory=dict, repr=False)
+    steps: dict[str, Dataset] = attrs.field(factory=dict[str, Any], repr=False)
 
     async def load(self, uid: str) -> Dataset | None:
         return copy.deepcopy(self.steps.get(uid))

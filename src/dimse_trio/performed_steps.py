@@ -58,7 +58,7 @@ class PerformedSeries:
     protocol_name: str
     images: Iterable[tuple[str, str]] = attrs.field(default=(), repr=False)
     non_images: Iterable[tuple[str, str]] = attrs.field(default=(), repr=False)
-    attributes: dict[str, Any] = attrs.field(factory=dict, repr=False, kw_only=True)
+    attributes: dict[str, Any] = attrs.field(factory=dict[str, Any], repr=False, kw_only=True)
 
     def item(self) -> Dataset:
         """The item of the Performed Series Sequence."""

@@ -195,18 +195,6 @@ def _ask_for(identifier: Dataset, keyword: str) -> None:
     setattr(identifier, keyword, [] if keyword.endswith("Sequence") else None)
 
 
-def worklist_query(**keys: Any) -> Query:
-    """`query("WORKLIST", **keys)`: an identifier for the modality worklist (PS3.4 §K.6).
-
-    Keys of the scheduled procedure step, such as ScheduledStationAETitle, Modality and
-    ScheduledProcedureStepStartDate, are put into the item of its sequence.
-
-    Raises:
-        QueryError: As `query`.
-    """
-    return query("WORKLIST", **keys)
-
-
 def _model_of(model: Model | str | None, level: str) -> Model | None:
     if level == "WORKLIST":
         return Model.WORKLIST

@@ -1,4 +1,4 @@
-"""Modality worklists as their SCP answers for them (PS3.4 Annex K)."""
+"""Modality worklists as asked for and answered for (PS3.4 Annex K)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import trio
@@ -16,6 +16,7 @@ from .errors import StatusError
 from .matching import MatchingOptions, compile_query
 from .protocol.status import Status
 from .protocol.uids import MODALITY_WORKLIST_FIND
+from .queries import Query, query
 from .requests import FindRequest
 
 if TYPE_CHECKING:
@@ -26,6 +27,18 @@ logger = logging.getLogger("dimse_trio.worklist")
 _SUFFIXES = (".wl", ".dcm", ".json")
 _OPTIONS = MatchingOptions(combined_datetime=True)
 _STEPS = "ScheduledProcedureStepSequence"
+
+
+def worklist_query(**keys: Any) -> Query:
+    """`query("WORKLIST", **keys)`: an identifier for the modality worklist (PS3.4 §K.6).
+
+    Keys of the scheduled procedure step, such as ScheduledStationAETitle, Modality and
+    ScheduledProcedureStepStartDate, are put into the item of its sequence.
+
+    Raises:
+        QueryError: As `query`.
+    """
+    return query("WORKLIST", **keys)
 
 
 def worklist_matches(identifier: Dataset, items: Iterable[Dataset]) -> Iterator[Dataset]:
@@ -39,11 +52,11 @@ def worklist_matches(identifier: Dataset, items: Iterable[Dataset]) -> Iterator[
         identifier: The request's identifier.
         items: Worklist items, each with a Scheduled Procedure Step Sequence.
     """
-    query = compile_query(identifier, options=_OPTIONS)
+    compiled = compile_query(identifier, options=_OPTIONS)
     for item in items:
         for single in _single_steps(item):
-            if query.matches(single):
-                yield query.response(single)
+            if compiled.matches(single):
+                yield compiled.response(single)
 
 
 def _single_steps(item: Dataset) -> Iterator[Dataset]:
@@ -71,7 +84,7 @@ class WorklistFolder:
 
     folder: Path = attrs.field(converter=Path)
     _known: dict[Path, tuple[tuple[int, int], list[Dataset]]] = attrs.field(
-        init=False, factory=dict, repr=False
+        init=False, factory=dict[Path, Any], repr=False
     )
     _lock: trio.Lock = attrs.field(init=False, factory=trio.Lock, repr=False)
 
@@ -119,7 +132,7 @@ def _load(path: Path) -> list[Dataset]:
     items: list[Dataset]
     if path.suffix.lower() == ".json":
         content: Any = json.loads(path.read_text(encoding="utf-8"))
-        objects: list[Any] = content if isinstance(content, list) else [content]
+        objects = cast("list[Any]", content if isinstance(content, list) else [content])
         items = [pydicom.Dataset.from_json(each) for each in objects]
     else:
         # wlmscpfs takes files without a preamble as well
