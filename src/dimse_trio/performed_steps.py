@@ -6,7 +6,7 @@ import copy
 import datetime as dt
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 import attrs
 import trio
@@ -133,6 +133,7 @@ def _scheduled(item: Dataset, study: str | None) -> Dataset:
     return made
 
 
+@final
 class PerformedStep:
     """A performed procedure step that is under way at its SCP.
 

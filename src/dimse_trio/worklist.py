@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
@@ -70,7 +70,7 @@ def _single_steps(item: Dataset) -> Iterator[Dataset]:
         yield single
 
 
-@attrs.define
+@attrs.frozen
 class WorklistFolder:
     """A handler that answers worklist queries from the files of a folder.
 
@@ -122,7 +122,8 @@ class WorklistFolder:
                 known[path] = (stamp, _load(path))
             except Exception as error:  # pydicom raises what it likes about malformed files
                 logger.warning("%s is no worklist item: %s", path, type(error).__name__)
-        self._known = known
+        self._known.clear()
+        self._known.update(known)
         return [item for _, items in known.values() for item in items]
 
 
@@ -132,7 +133,7 @@ def _load(path: Path) -> list[Dataset]:
     items: list[Dataset]
     if path.suffix.lower() == ".json":
         content: Any = json.loads(path.read_text(encoding="utf-8"))
-        objects = cast("list[Any]", content if isinstance(content, list) else [content])
+        objects: list[Any] = [content] if isinstance(content, dict) else content
         items = [pydicom.Dataset.from_json(each) for each in objects]
     else:
         # wlmscpfs takes files without a preamble as well
