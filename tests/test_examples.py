@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import socket
 import subprocess
 import sys
@@ -274,3 +275,30 @@ def test_tls_verifies_a_peer_with_certificates_on_both_sides(tmp_path: Path) -> 
     with listener(tmp_path / "port", "receive", tmp_path / "in", "--aet", "KEEPER", *tls) as port:
         lines = script("tls.py", "127.0.0.1", port, "KEEPER", ca, certificate, key)
     assert lines == ["Success (0x0000)"]
+
+
+def test_worklist_and_performed_step_go_through_what_is_scheduled(tmp_path: Path) -> None:
+    orders, steps = tmp_path / "orders", tmp_path / "steps"
+    orders.mkdir()
+    step = pydicom.Dataset()
+    step.Modality, step.ScheduledStationAETitle = "CT", "SCANNER"
+    # whatever the clock says when the script looks
+    today = dt.date.today()
+    step.ScheduledProcedureStepStartDate = [f"{today + dt.timedelta(n):%Y%m%d}" for n in (0, 1)]
+    step.ScheduledProcedureStepStartTime = "0900"
+    item = pydicom.Dataset()
+    item.PatientName, item.PatientID, item.StudyInstanceUID = "Doe^Jane", "P1", "1.2.3"
+    item.ScheduledProcedureStepSequence = [step]
+    item.save_as(orders / "1.wl", implicit_vr=False, little_endian=True)
+    command = ("worklist", orders, "--steps", steps, "--aet", "RIS")
+    with listener(tmp_path / "port", *command) as port:
+        lines = script("worklist.py", "127.0.0.1", port, "RIS", "SCANNER")
+        assert lines == ["0900 CT Doe^Jane"]
+        lines = script("performed_step.py", "127.0.0.1", port, "RIS")
+        assert lines == ["IN PROGRESS", "COMPLETED"]
+    (path,) = steps.iterdir()
+    assert pydicom.dcmread(path).PerformedProcedureStepStatus == "COMPLETED"
+
+
+def test_relevant_patient_gives_its_report() -> None:
+    assert script("relevant_patient.py") == ["P1 Doe^Jane"]

@@ -83,6 +83,13 @@ if TYPE_CHECKING:
     from .operations import MoveOperation as MoveOperation
     from .operations import RetrieveResult as RetrieveResult
     from .part10 import Instance as Instance
+    from .performed_step_scp import PerformedProcedureSteps as PerformedProcedureSteps
+    from .performed_step_scp import PerformedStepFolder as PerformedStepFolder
+    from .performed_step_scp import PerformedStepMemory as PerformedStepMemory
+    from .performed_step_scp import PerformedStepStore as PerformedStepStore
+    from .performed_steps import PerformedSeries as PerformedSeries
+    from .performed_steps import PerformedStep as PerformedStep
+    from .performed_steps import performed_step_attributes as performed_step_attributes
     from .protocol.acceptance import TransferSyntaxPreference as TransferSyntaxPreference
     from .protocol.extended import ElementCoercion as ElementCoercion
     from .protocol.extended import QueryOptions as QueryOptions
@@ -106,6 +113,7 @@ if TYPE_CHECKING:
     from .queries import Model as Model
     from .queries import Query as Query
     from .queries import query as query
+    from .relevant_patient import relevant_patient_query as relevant_patient_query
     from .remote import RemoteAE as RemoteAE
     from .remote_find import RemoteFind as RemoteFind
     from .requests import Admission as Admission
@@ -139,6 +147,9 @@ if TYPE_CHECKING:
     from .ups_events import StepEvents as StepEvents
     from .ups_server import ProcedureSteps as ProcedureSteps
     from .ups_server import StepStorage as StepStorage
+    from .worklist import WorklistFolder as WorklistFolder
+    from .worklist import worklist_matches as worklist_matches
+    from .worklist import worklist_query as worklist_query
 else:
     _NAMES = {
         "acceptor": "ServerStatistics",
@@ -171,6 +182,10 @@ else:
         ),
         "operations": "FindOperation GetOperation MoveOperation RetrieveResult",
         "part10": "Instance",
+        "performed_step_scp": (
+            "PerformedProcedureSteps PerformedStepFolder PerformedStepMemory PerformedStepStore"
+        ),
+        "performed_steps": "PerformedSeries PerformedStep performed_step_attributes",
         "protocol.acceptance": "TransferSyntaxPreference",
         "protocol.extended": "ElementCoercion QueryOptions StorageLevel StorageOptions",
         "protocol.negotiation": "AcceptedContext Negotiated PresentationContext",
@@ -181,6 +196,7 @@ else:
         "queries": "Model Query query",
         "remote": "RemoteAE",
         "remote_find": "RemoteFind",
+        "relevant_patient": "relevant_patient_query",
         "requests": (
             "Admission AssociationRequest EchoRequest FindRequest GetRequest MoveOriginator "
             "MoveRequest StoreRequest"
@@ -195,6 +211,7 @@ else:
         "ups_claim": "Claim Code",
         "ups_events": "StepEvent StepEvents",
         "ups_server": "ProcedureSteps StepStorage",
+        "worklist": "WorklistFolder worklist_matches worklist_query",
     }
     _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 

@@ -6,8 +6,8 @@ is decided in one place, `Association.run` (PS3.8 §7.2, §7.3).
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast, final
 
 import trio
@@ -20,13 +20,16 @@ from .normalized import NormalizedServices
 from .operations import FindOperation, GetOperation, MoveOperation
 from .part10 import Instance, path_of
 from .performance import Environment
+from .performed_steps import PerformedStep, create_performed_step, performed_procedure_step
 from .protocol.messages import CEchoRQ, CEchoRSP, CStoreRQ, CStoreRSP
 from .protocol.negotiation import Negotiated
 from .protocol.uids import VERIFICATION
 from .protocol.upper_layer import Role
 from .queries import Query, query
+from .relevant_patient import relevant_patient_query
 from .requests import MoveOriginator
 from .storing import TRANSCODED_AT_ONCE, OnMismatch, StoreResult, prepare
+from .worklist import worklist_query
 
 if TYPE_CHECKING:
     import os
@@ -234,6 +237,60 @@ class Association(NormalizedServices):
     def find_instances(self, **keys: Any) -> FindOperation:
         """`find(query("IMAGE", **keys))`."""
         return self.find(query("IMAGE", **keys))
+
+    def find_worklist(self, **keys: Any) -> FindOperation:
+        """`find(worklist_query(**keys))`: scheduled procedure steps (PS3.4 Annex K)."""
+        return self.find(worklist_query(**keys))
+
+    def find_relevant_patient(self, patient_id: str, about: str = "general") -> FindOperation:
+        """C-FIND: relevant patient information, of which there is one match (PS3.4 Annex Q).
+
+        Raises:
+            QueryError: As `relevant_patient_query`.
+            ContextNotAccepted: The peer does not accept that SOP class.
+        """
+        sop_class_uid, identifier = relevant_patient_query(patient_id, about)
+        return self.find(identifier, model=sop_class_uid)
+
+    # -- performed procedure steps ---------------------------------------------------------------
+
+    def performed_procedure_step(
+        self,
+        scheduled: Dataset | Iterable[Dataset] = (),
+        *,
+        sop_instance_uid: str | None = None,
+        **attributes: Any,
+    ) -> AbstractAsyncContextManager[PerformedStep]:
+        """A performed procedure step as a block: N-CREATE when it is entered (PS3.4 §F.7).
+
+        Left by an exception or by cancellation, a step that has not ended is DISCONTINUED, for
+        which it takes at most 5 s. Left otherwise, it stays as it is: one that is IN PROGRESS can
+        be gone on with by its `uid`, and `resume_performed_step`.
+
+        Args:
+            scheduled: As `performed_step_attributes`.
+            sop_instance_uid: The step's UID; by default a new one.
+            attributes: As `performed_step_attributes`.
+
+        Raises:
+            LocalProtocolError: As `performed_step_attributes`.
+            StatusError, ContextNotAccepted, AssociationError: As `n_create`.
+        """
+        return performed_procedure_step(self, scheduled, sop_instance_uid, attributes)
+
+    async def create_performed_step(
+        self,
+        scheduled: Dataset | Iterable[Dataset] = (),
+        *,
+        sop_instance_uid: str | None = None,
+        **attributes: Any,
+    ) -> PerformedStep:
+        """As `performed_procedure_step`, for a step that outlives the block or the process."""
+        return await create_performed_step(self, scheduled, sop_instance_uid, attributes)
+
+    def resume_performed_step(self, uid: str) -> PerformedStep:
+        """A step that was begun on another association; nothing is sent."""
+        return PerformedStep(self, uid)
 
     def get(
         self,

@@ -38,6 +38,7 @@ class Reply:
         attribute_identifiers: Tags of the attributes that a failure or warning is about: those that
             an N-SET or N-CREATE could not take (0x0107), or an N-GET does not know.
         comment: Error Comment, of which the first 64 characters reach the peer.
+        error_id: Error ID, a number of the SOP class's or one's own.
     """
 
     status: int = Status.SUCCESS
@@ -45,6 +46,7 @@ class Reply:
     sop_instance_uid: str | None = attrs.field(default=None, kw_only=True)
     attribute_identifiers: Collection[int] = attrs.field(default=(), kw_only=True)
     comment: str | None = attrs.field(default=None, kw_only=True)
+    error_id: int | None = attrs.field(default=None, kw_only=True)
 
 
 @attrs.frozen

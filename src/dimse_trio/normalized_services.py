@@ -74,6 +74,8 @@ async def perform_normalized(performance: Performance) -> Final:
         fields[name] = getattr(message, name)
     if reply.attribute_identifiers and not isinstance(message, NActionRQ | NEventReportRQ):
         fields["attribute_identifier_list"] = tuple(reply.attribute_identifiers)
+    if reply.error_id is not None:
+        fields["error_id"] = reply.error_id
     if reply.data_set is not None:
         fields["data"] = _encode(performance, request, reply, method)
     return Final(status, fields, reply.comment)

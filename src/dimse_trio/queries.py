@@ -82,17 +82,29 @@ _WORKLIST_STEP_KEYS = (
     "ScheduledProcedureStepStartDate",
     "ScheduledProcedureStepStartTime",
     "ScheduledPerformingPhysicianName",
-    "ScheduledProcedureStepDescription",
-    "ScheduledProcedureStepID",
+    *(
+        "ScheduledProcedureStepDescription",
+        "ScheduledStationName",
+        "ScheduledProcedureStepLocation",
+    ),
+    *("ScheduledProtocolCodeSequence", "PreMedication", "ScheduledProcedureStepID"),
+    *("RequestedContrastAgent", "ScheduledProcedureStepStatus"),
 )
 _WORKLIST_KEYS = (
     *_PATIENT_KEYS,
-    "AccessionNumber",
-    "ReferringPhysicianName",
-    "StudyInstanceUID",
-    "RequestedProcedureID",
-    "RequestedProcedureDescription",
+    *("AccessionNumber", "ReferringPhysicianName", "RequestingPhysician", "StudyInstanceUID"),
+    *("StudyDate", "StudyTime", "RequestedProcedureID", "RequestedProcedureDescription"),
+    *("RequestedProcedureCodeSequence", "ReferencedStudySequence", "RequestedProcedurePriority"),
+    *("PatientTransportArrangements", "AdmissionID", "CurrentPatientLocation"),
+    *("ReferencedPatientSequence", "IssuerOfPatientID", "PatientWeight", "PatientState"),
+    *("ConfidentialityConstraintOnPatientDataDescription", "PregnancyStatus", "MedicalAlerts"),
+    *("Allergies", "SpecialNeeds"),
 )
+"""What a worklist query asks for by default (PS3.4 Table K.6-1)."""
+_STEP_ONLY = frozenset(
+    (*_WORKLIST_STEP_KEYS, "ScheduledProcedureStepEndDate", "ScheduledProcedureStepEndTime")
+)
+"""Keys that stand in the item of the Scheduled Procedure Step Sequence."""
 
 
 @attrs.frozen
@@ -167,15 +179,20 @@ def unchecked_query(
         identifier.ScheduledProcedureStepSequence = [step]
     if return_keys:
         for keyword in _WORKLIST_KEYS if worklist else _RETURN_KEYS[name]:
-            setattr(identifier, keyword, None)
+            _ask_for(identifier, keyword)
         if worklist:
             for keyword in _WORKLIST_STEP_KEYS:
-                setattr(step, keyword, None)
+                _ask_for(step, keyword)
     for keyword, value in keys.items():
-        target = step if worklist and keyword in _WORKLIST_STEP_KEYS else identifier
+        target = step if worklist and keyword in _STEP_ONLY else identifier
         set_key(target, keyword, value)
     set_character_set(identifier)
     return Query(_model_of(model, name), identifier)
+
+
+def _ask_for(identifier: Dataset, keyword: str) -> None:
+    """Have an attribute returned, whatever its value (PS3.4 §C.2.2.2.3)."""
+    setattr(identifier, keyword, [] if keyword.endswith("Sequence") else None)
 
 
 def _model_of(model: Model | str | None, level: str) -> Model | None:

@@ -74,3 +74,37 @@ async def test_worklist_of_ours(dcmtk: Any, tmp_path: Path) -> None:
         )
     found = [pydicom.dcmread(path, force=True) for path in result.files]
     assert [str(item.PatientName) for item in found] == ["Müller^No0", "Müller^No2", "Müller^No4"]
+
+
+async def test_keys_of_the_step_reach_dcmtks_worklist(dcmtk: Any, tmp_path: Path) -> None:
+    async with (
+        dcmtk.wlmscpfs(tmp_path, map(worklist_item, range(4)), options=["-csk"]) as peer,
+        dimse.open_association(peer.host, peer.port, called_ae_title=peer.ae_title) as association,
+    ):
+        found = await association.find_worklist(
+            Modality="CT", ScheduledProcedureStepStartDate=("20260101", "20260103")
+        )
+        none = await association.find_worklist(ScheduledProcedureStepStartDate="20260201-")
+    assert {item.PatientID for item in found} == {"W0", "W2"}
+    assert none == []
+
+
+async def test_dcmtk_finds_the_items_of_our_folder(dcmtk: Any, tmp_path: Path) -> None:
+    items, answers = tmp_path / "items", tmp_path / "answers"
+    items.mkdir()
+    answers.mkdir()
+    for number in range(4):
+        worklist_item(number).save_as(items / f"{number}.wl", implicit_vr=False, little_endian=True)
+    async with dimse.open_server(dimse.WorklistFolder(items)) as server:
+        result = await dcmtk.findscu(
+            server.port,
+            {
+                "ScheduledProcedureStepSequence[0].Modality": "MR",
+                "ScheduledProcedureStepSequence[0].ScheduledProcedureStepStartDate": "20260101-",
+                "PatientName": "M*",
+            },
+            model="-W",
+            folder=answers,
+        )
+    found = [pydicom.dcmread(path, force=True) for path in result.files]
+    assert [str(item.PatientName) for item in found] == ["Müller^No1", "Müller^No3"]

@@ -15,7 +15,7 @@ from dimse_trio import __version__
 from .errors import EPILOG, ExitCode, report, report_failure
 from .options import CONTEXT_SETTINGS
 
-COMMANDS = ("echo", "find", "get", "move", "store", "archive", "receive", "ups")
+COMMANDS = ("echo", "find", "get", "move", "store", "archive", "receive", "worklist", "ups")
 """Each is a function of that name in a module of that name."""
 
 
@@ -69,6 +69,7 @@ def cli(context: click.Context) -> ExitCode:
       dimse-trio archive FOLDER --port 11112 --aet ARCHIVE --peer WORKSTATION=127.0.0.1:11113
       dimse-trio receive FOLDER --port 11113 --aet WORKSTATION
       dimse-trio ups find 127.0.0.1:11112 -k ProcedureStepState=SCHEDULED
+      dimse-trio worklist FOLDER --port 11114 --aet RIS
     """  # noqa: D301 - \b is for click
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

@@ -1,0 +1,290 @@
+"""Modality performed procedure steps as their SCU reports them (PS3.4 §F.7)."""
+
+from __future__ import annotations
+
+import copy
+import datetime as dt
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, final
+
+import attrs
+import trio
+
+from .errors import DimseError, LocalProtocolError
+from .protocol.uids import new_uid, uid_of
+from .step_rules import (
+    COMPLETED,
+    CREATE,
+    CREATE_2,
+    DISCONTINUED,
+    DONE,
+    ENDED,
+    FINAL,
+    IN_PROGRESS,
+    PATIENT_2,
+    SCHEDULED_2,
+    SERIES_2,
+    Rules,
+    ask_for,
+    breaches,
+    items_of,
+)
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+    from .association import Association
+    from .normalized import NormalizedResult
+
+MPPS = uid_of("ModalityPerformedProcedureStep")
+_DISCONTINUE_TIMEOUT = 5.0
+"""Seconds that a block which ends by an exception takes to report that."""
+
+
+@attrs.frozen
+class PerformedSeries:
+    """A series that a step has made, for the Performed Series Sequence (PS3.3 §C.4.15).
+
+    Attributes:
+        series_instance_uid: The series.
+        protocol_name: By which protocol it was made.
+        images: SOP Class UID and SOP Instance UID of each image.
+        non_images: The same of what is no image, such as presentation states.
+        attributes: Other attributes of the item by keyword, such as `SeriesDescription`.
+    """
+
+    series_instance_uid: str
+    protocol_name: str
+    images: Iterable[tuple[str, str]] = attrs.field(default=(), repr=False)
+    non_images: Iterable[tuple[str, str]] = attrs.field(default=(), repr=False)
+    attributes: dict[str, Any] = attrs.field(factory=dict[str, Any], repr=False, kw_only=True)
+
+    def item(self) -> Dataset:
+        """The item of the Performed Series Sequence."""
+        from pydicom import Dataset
+
+        item = Dataset()
+        item.SeriesInstanceUID = self.series_instance_uid
+        item.ProtocolName = self.protocol_name
+        item.ReferencedImageSequence = [_reference(*uids) for uids in self.images]
+        item.ReferencedNonImageCompositeSOPInstanceSequence = [
+            _reference(*uids) for uids in self.non_images
+        ]
+        _set_all(item, self.attributes)
+        ask_for(item, SERIES_2)
+        return item
+
+
+def performed_step_attributes(
+    scheduled: Dataset | Iterable[Dataset] = (), **attributes: Any
+) -> Dataset:
+    """The attributes of an N-CREATE (PS3.4 Table F.7.2-1), complete.
+
+    Args:
+        scheduled: The worklist item that is performed, or several of one patient that are performed
+            at once. Without, the step is unscheduled, and `StudyInstanceUID` is a new one unless
+            it is given.
+        attributes: Attributes by keyword. `Modality` and `PerformedStationAETitle` are taken from
+            the first worklist item where they are not given, start date and time are now,
+            `PerformedProcedureStepID` is the time.
+
+    Raises:
+        LocalProtocolError: Something that must have a value has none, or a keyword is none.
+    """
+    from pydicom import Dataset
+
+    # a data set is iterable itself, over its elements
+    items = [scheduled] if isinstance(scheduled, Dataset) else list(scheduled)
+    now = dt.datetime.now()
+    step = Dataset()
+    study = attributes.pop("StudyInstanceUID", None)
+    step.ScheduledStepAttributesSequence = [
+        _scheduled(item, study) for item in items or [Dataset()]
+    ]
+    for item in items[:1]:
+        _copy(item, step, ("SpecificCharacterSet", *PATIENT_2))
+        for inner in items_of(item, "ScheduledProcedureStepSequence")[:1]:
+            _copy(inner, step, ("Modality",))
+            if inner.get("ScheduledStationAETitle"):
+                title: Any = inner.ScheduledStationAETitle
+                step.PerformedStationAETitle = title if isinstance(title, str) else title[0]
+    step.PerformedProcedureStepID = now.strftime("%y%m%d%H%M%S")
+    step.PerformedProcedureStepStartDate = now.strftime("%Y%m%d")
+    step.PerformedProcedureStepStartTime = now.strftime("%H%M%S")
+    step.PerformedProcedureStepStatus = IN_PROGRESS
+    _set_all(step, attributes)
+    ask_for(step, CREATE_2)
+    _check(step, CREATE)
+    return step
+
+
+def _scheduled(item: Dataset, study: str | None) -> Dataset:
+    """The item of the Scheduled Step Attributes Sequence for a worklist item."""
+    from pydicom import Dataset
+
+    made = Dataset()
+    _copy(item, made, ("StudyInstanceUID", *SCHEDULED_2))
+    for inner in items_of(item, "ScheduledProcedureStepSequence")[:1]:
+        _copy(inner, made, SCHEDULED_2)
+    if study or not made.get("StudyInstanceUID"):
+        made.StudyInstanceUID = study or new_uid()
+    ask_for(made, SCHEDULED_2)
+    return made
+
+
+@final
+class PerformedStep:
+    """A performed procedure step that is under way at its SCP.
+
+    Attributes:
+        uid: Its SOP Instance UID: all that another process needs to go on with it.
+        status: "IN PROGRESS", "COMPLETED" or "DISCONTINUED", as far as this side has said.
+    """
+
+    def __init__(self, association: Association, uid: str) -> None:
+        self._association = association
+        self.uid = uid
+        self.status = IN_PROGRESS
+
+    def __repr__(self) -> str:
+        return f"<PerformedStep {self.uid} {self.status}>"
+
+    async def update(self, *series: PerformedSeries, **attributes: Any) -> NormalizedResult:
+        """N-SET: change attributes. Of series, all are given that there are until now.
+
+        Cancelled, whether the peer has taken them is not known.
+
+        Raises:
+            LocalProtocolError: The step has ended, or a keyword is none.
+            StatusError, AssociationError: As `Association.n_set`.
+        """
+        return await self._set(_changes(series, attributes))
+
+    async def complete(self, *series: PerformedSeries, **attributes: Any) -> NormalizedResult:
+        """N-SET: the step is COMPLETED, with all its series. Its end is now unless given.
+
+        Raises:
+            LocalProtocolError: There is no series, something that must have a value has none, or
+                the step has ended.
+            StatusError, AssociationError: As `Association.n_set`.
+        """
+        changes = _changes(series, attributes)
+        return await self._end(changes, COMPLETED, DONE)
+
+    async def discontinue(
+        self,
+        reason: tuple[str, str, str] | None = None,
+        *series: PerformedSeries,
+        **attributes: Any,
+    ) -> NormalizedResult:
+        """N-SET: the step is DISCONTINUED.
+
+        Args:
+            reason: Code value, coding scheme designator and code meaning, such as
+                `("110514", "DCM", "Incorrect worklist entry selected")` (PS3.16 CID 9300).
+            series: What was made until then.
+            attributes: Other attributes by keyword.
+
+        Raises:
+            LocalProtocolError, StatusError, AssociationError: As `complete`.
+        """
+        from pydicom import Dataset
+
+        changes = _changes(series, attributes)
+        if reason is not None:
+            code = Dataset()
+            code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = reason
+            changes.PerformedProcedureStepDiscontinuationReasonCodeSequence = [code]
+        return await self._end(changes, DISCONTINUED, ENDED)
+
+    async def _end(self, changes: Dataset, status: str, rules: Rules) -> NormalizedResult:
+        now = dt.datetime.now()
+        if not changes.get("PerformedProcedureStepEndDate"):
+            changes.PerformedProcedureStepEndDate = now.strftime("%Y%m%d")
+        if not changes.get("PerformedProcedureStepEndTime"):
+            changes.PerformedProcedureStepEndTime = now.strftime("%H%M%S")
+        changes.PerformedProcedureStepStatus = status
+        _check(changes, rules)
+        result = await self._set(changes)
+        self.status = status
+        return result
+
+    async def _set(self, changes: Dataset) -> NormalizedResult:
+        if self.status in FINAL:
+            raise LocalProtocolError(f"the step is {self.status}, and cannot be changed any more")
+        return await self._association.n_set(MPPS, self.uid, changes)
+
+
+async def create_performed_step(
+    association: Association,
+    scheduled: Dataset | Iterable[Dataset],
+    sop_instance_uid: str | None,
+    attributes: dict[str, Any],
+) -> PerformedStep:
+    """See `Association.create_performed_step`."""
+    step = performed_step_attributes(scheduled, **attributes)
+    result = await association.n_create(MPPS, sop_instance_uid or new_uid(), step)
+    return PerformedStep(association, result.sop_instance_uid)
+
+
+@asynccontextmanager
+async def performed_procedure_step(
+    association: Association,
+    scheduled: Dataset | Iterable[Dataset],
+    sop_instance_uid: str | None,
+    attributes: dict[str, Any],
+) -> AsyncGenerator[PerformedStep]:
+    """See `Association.performed_procedure_step`."""
+    step = await create_performed_step(association, scheduled, sop_instance_uid, attributes)
+    try:
+        yield step
+    except BaseException:
+        if step.status not in FINAL and association.is_open:
+            deadline = trio.current_time() + _DISCONTINUE_TIMEOUT
+            with trio.CancelScope(deadline=deadline, shield=True), suppress(DimseError):
+                await step.discontinue()  # if that fails, the block's own exception says more
+        raise
+
+
+def _changes(series: tuple[PerformedSeries, ...], attributes: dict[str, Any]) -> Dataset:
+    from pydicom import Dataset
+
+    changes = Dataset()
+    if series:
+        changes.PerformedSeriesSequence = [each.item() for each in series]
+    _set_all(changes, attributes)
+    return changes
+
+
+def _reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
+    from pydicom import Dataset
+
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = sop_class_uid
+    reference.ReferencedSOPInstanceUID = sop_instance_uid
+    return reference
+
+
+def _copy(source: Dataset, target: Dataset, keywords: Iterable[str]) -> None:
+    for keyword in keywords:
+        if keyword in source:
+            target[keyword] = copy.deepcopy(source[keyword])
+
+
+def _set_all(data_set: Dataset, attributes: dict[str, Any]) -> None:
+    from pydicom.datadict import tag_for_keyword
+
+    for keyword, value in attributes.items():
+        if tag_for_keyword(keyword) is None:
+            raise LocalProtocolError(f"{keyword!r} is no DICOM keyword")
+        setattr(data_set, keyword, value)
+
+
+def _check(data_set: Dataset, rules: Rules) -> None:
+    missing = [" > ".join(path) for path, _ in breaches(data_set, rules)]
+    if missing:
+        raise LocalProtocolError(
+            f"a performed procedure step needs {', '.join(missing)}: give a value by keyword, or"
+            " a PerformedSeries"
+        )

@@ -1,0 +1,146 @@
+"""Modality worklists as asked for and answered for (PS3.4 Annex K)."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from .errors import StatusError
+from .matching import MatchingOptions, compile_query
+from .protocol.status import Status
+from .protocol.uids import MODALITY_WORKLIST_FIND
+from .queries import Query, query
+from .requests import FindRequest
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+logger = logging.getLogger("dimse_trio.worklist")
+
+_SUFFIXES = (".wl", ".dcm", ".json")
+_OPTIONS = MatchingOptions(combined_datetime=True)
+_STEPS = "ScheduledProcedureStepSequence"
+
+
+def worklist_query(**keys: Any) -> Query:
+    """`query("WORKLIST", **keys)`: an identifier for the modality worklist (PS3.4 §K.6).
+
+    Keys of the scheduled procedure step, such as ScheduledStationAETitle, Modality and
+    ScheduledProcedureStepStartDate, are put into the item of its sequence.
+
+    Raises:
+        QueryError: As `query`.
+    """
+    return query("WORKLIST", **keys)
+
+
+def worklist_matches(identifier: Dataset, items: Iterable[Dataset]) -> Iterator[Dataset]:
+    """The responses to a worklist query (PS3.4 §K.4).
+
+    An item with several scheduled procedure steps is as many matches as match, each with its one
+    step. Keys within the sequence match as all others; a range of start dates and one of start
+    times are one range from the first moment to the last (PS3.4 Table K.6-1).
+
+    Args:
+        identifier: The request's identifier.
+        items: Worklist items, each with a Scheduled Procedure Step Sequence.
+    """
+    compiled = compile_query(identifier, options=_OPTIONS)
+    for item in items:
+        for single in _single_steps(item):
+            if compiled.matches(single):
+                yield compiled.response(single)
+
+
+def _single_steps(item: Dataset) -> Iterator[Dataset]:
+    steps = list(item.get(_STEPS) or ())
+    if len(steps) < 2:
+        yield item
+        return
+    for step in steps:
+        single = copy.copy(item)
+        setattr(single, _STEPS, [step])
+        yield single
+
+
+@attrs.frozen
+class WorklistFolder:
+    """A handler that answers worklist queries from the files of a folder.
+
+    Each file, `*.wl`, `*.dcm` or `*.json` (the DICOM JSON Model, PS3.18 Annex F; an object or an
+    array of them), has a worklist item. Files are read again when they have changed; those that
+    cannot be read are logged and left out.
+
+    Attributes:
+        folder: Where the files are; its subfolders too.
+    """
+
+    folder: Path = attrs.field(converter=Path)
+    _known: dict[Path, tuple[tuple[int, int], list[Dataset]]] = attrs.field(
+        init=False, factory=dict[Path, Any], repr=False
+    )
+    _lock: trio.Lock = attrs.field(init=False, factory=trio.Lock, repr=False)
+
+    async def handle_find(self, request: FindRequest) -> AsyncGenerator[Dataset]:
+        """Answer a worklist query; other C-FINDs are refused (0x0122)."""
+        if request.sop_class_uid != MODALITY_WORKLIST_FIND:
+            raise StatusError(Status.SOP_CLASS_NOT_SUPPORTED, "a modality worklist and no archive")
+        for item in await self.items():
+            for response in worklist_matches(request.identifier, [item]):
+                yield response
+
+    async def items(self) -> list[Dataset]:
+        """The worklist as it is now.
+
+        Raises:
+            OSError: The folder cannot be read.
+        """
+        async with self._lock:
+            return await trio.to_thread.run_sync(self._read)
+
+    def _read(self) -> list[Dataset]:
+        known: dict[Path, tuple[tuple[int, int], list[Dataset]]] = {}
+        self.folder.stat()  # a folder that is not there is no empty worklist
+        for path in sorted(self.folder.rglob("*")):
+            if path.suffix.lower() not in _SUFFIXES or path.name.startswith("."):
+                continue
+            try:
+                stat = path.stat()
+                stamp = (stat.st_mtime_ns, stat.st_size)
+                before = self._known.get(path)
+                if before is not None and before[0] == stamp:
+                    known[path] = before
+                    continue
+                known[path] = (stamp, [])  # looked at once, whatever it is
+                known[path] = (stamp, _load(path))
+            except Exception as error:  # pydicom raises what it likes about malformed files
+                logger.warning("%s is no worklist item: %s", path, type(error).__name__)
+        self._known.clear()
+        self._known.update(known)
+        return [item for _, items in known.values() for item in items]
+
+
+def _load(path: Path) -> list[Dataset]:
+    import pydicom
+
+    items: list[Dataset]
+    if path.suffix.lower() == ".json":
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        objects: list[Any] = [content] if isinstance(content, dict) else content
+        items = [pydicom.Dataset.from_json(each) for each in objects]
+    else:
+        # wlmscpfs takes files without a preamble as well
+        items = [pydicom.dcmread(path, force=True, stop_before_pixels=True)]
+    for item in items:
+        for _ in item.iterall():
+            pass
+        if not item.get(_STEPS):
+            raise ValueError("it has no Scheduled Procedure Step Sequence")
+    return items

@@ -1,0 +1,215 @@
+"""Performed procedure steps, both roles, over memory streams (PS3.4 Annex F)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from pydicom import Dataset
+
+import dimse_trio as dimse
+from dimse_trio.testing import associated_pair
+
+from .test_worklist import item, step
+
+MPPS = dimse.uid_of("ModalityPerformedProcedureStep")
+RETRIEVE = dimse.uid_of("ModalityPerformedProcedureStepRetrieve")
+CONTEXTS = [dimse.PresentationContext(uid) for uid in (MPPS, RETRIEVE)]
+SERIES = dimse.PerformedSeries("1.2.4", "HEAD", [("1.2.840.10008.5.1.4.1.1.2", "1.2.5")])
+
+
+def attributes(**values: object) -> Dataset:
+    data_set = Dataset()
+    for keyword, value in values.items():
+        setattr(data_set, keyword, value)
+    return data_set
+
+
+def pair(handler: object) -> Any:
+    return associated_pair(handler, contexts=CONTEXTS)
+
+
+async def state(association: dimse.Association, uid: str) -> Dataset:
+    return (await association.n_get(RETRIEVE, uid)).data_set
+
+
+@pytest.fixture(params=["memory", "folder"])
+def handler(request: pytest.FixtureRequest, tmp_path: Path) -> dimse.PerformedProcedureSteps:
+    store = dimse.PerformedStepFolder(tmp_path / "steps") if request.param == "folder" else None
+    return dimse.PerformedProcedureSteps(store)
+
+
+async def test_a_scheduled_step_is_begun_changed_and_completed(
+    handler: dimse.PerformedProcedureSteps,
+) -> None:
+    async with pair(handler) as association:
+        scheduled = item("Ä", step(), AccessionNumber="ACC")
+        async with association.performed_procedure_step(scheduled) as performed:
+            begun = await state(association, performed.uid)
+            await performed.update(PerformedProcedureStepDescription="Kopf, größer")
+            await performed.complete(SERIES)
+        ended = await state(association, performed.uid)
+        with pytest.raises(dimse.LocalProtocolError):
+            await performed.update()
+    assert begun.PerformedProcedureStepStatus == "IN PROGRESS"
+    assert (begun.PatientName, begun.Modality, begun.PerformedStationAETitle) == (
+        *("Ä^X", "CT", "SCANNER"),
+    )
+    (order,) = begun.ScheduledStepAttributesSequence
+    assert (order.StudyInstanceUID, order.AccessionNumber) == ("2.25.7", "ACC")
+    assert order.ScheduledProcedureStepID == "S1"
+    assert ended.PerformedProcedureStepStatus == "COMPLETED"
+    assert ended.PatientName == "Ä^X"
+    assert ended.PerformedProcedureStepDescription == "Kopf, größer"
+    (series,) = ended.PerformedSeriesSequence
+    assert series.ReferencedImageSequence[0].ReferencedSOPInstanceUID == "1.2.5"
+
+
+UNSCHEDULED = {"Modality": "CT", "PerformedStationAETitle": "SCANNER"}
+
+
+async def test_an_exception_discontinues_the_step() -> None:
+    async with pair(dimse.PerformedProcedureSteps()) as association:
+        with pytest.raises(KeyError):
+            async with association.performed_procedure_step(**UNSCHEDULED) as performed:
+                raise KeyError
+        left = await state(association, performed.uid)
+    assert left.PerformedProcedureStepStatus == performed.status == "DISCONTINUED"
+
+
+async def test_cancellation_discontinues_the_step(autojump_clock: trio.abc.Clock) -> None:
+    async with pair(dimse.PerformedProcedureSteps()) as association:
+        with trio.move_on_after(1):
+            async with association.performed_procedure_step(**UNSCHEDULED) as performed:
+                await trio.sleep_forever()
+        left = await state(association, performed.uid)
+    assert left.PerformedProcedureStepStatus == "DISCONTINUED"
+
+
+async def test_a_cancelled_block_waits_for_a_silent_peer_no_longer_than_five_seconds(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    class Silent(dimse.PerformedProcedureSteps):
+        async def handle_n_set(self, request: dimse.NSetRequest) -> dimse.Reply:
+            await trio.sleep(60)
+            return dimse.Reply()
+
+    async with pair(Silent()) as association:
+        start = trio.current_time()
+        with trio.move_on_after(1):
+            async with association.performed_procedure_step(**UNSCHEDULED):
+                await trio.sleep_forever()
+        assert trio.current_time() - start == pytest.approx(6)
+
+
+async def test_a_step_outlives_its_block_and_its_association() -> None:
+    handler = dimse.PerformedProcedureSteps()
+    async with pair(handler) as association:
+        async with association.performed_procedure_step(**UNSCHEDULED) as performed:
+            pass
+    async with pair(handler) as association:
+        assert (await state(association, performed.uid)).get("PerformedProcedureStepStatus") == (
+            "IN PROGRESS"
+        )
+        resumed = association.resume_performed_step(performed.uid)
+        await resumed.discontinue(("110514", "DCM", "Incorrect worklist entry selected"))
+        ended = await state(association, performed.uid)
+    (reason,) = ended.PerformedProcedureStepDiscontinuationReasonCodeSequence
+    assert reason.CodeValue == "110514"
+
+
+async def test_a_step_that_has_ended_may_no_longer_be_updated() -> None:
+    async with pair(dimse.PerformedProcedureSteps()) as association:
+        performed = await association.create_performed_step(**UNSCHEDULED)
+        await performed.complete(SERIES)
+        with pytest.raises(dimse.StatusError) as caught:
+            await association.resume_performed_step(performed.uid).discontinue()
+    assert caught.value.status == 0x0110
+    assert caught.value.comment == "Performed Procedure Step Object may no longer be updated"
+    assert caught.value.response is not None
+    assert caught.value.response.error_id == 0xA710
+
+
+async def test_a_uid_is_used_once_and_an_unknown_one_is_no_step() -> None:
+    async with pair(dimse.PerformedProcedureSteps()) as association:
+        await association.create_performed_step(sop_instance_uid="1.2.3", **UNSCHEDULED)
+        with pytest.raises(dimse.StatusError) as caught:
+            await association.create_performed_step(sop_instance_uid="1.2.3", **UNSCHEDULED)
+        assert caught.value.status == dimse.Status.DUPLICATE_SOP_INSTANCE
+        with pytest.raises(dimse.StatusError) as caught:
+            await association.resume_performed_step("1.2.9").discontinue()
+        assert caught.value.status == dimse.Status.NO_SUCH_SOP_INSTANCE
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "status"),
+    [
+        ("Modality", ..., 0x0120),
+        ("Modality", "", 0x0121),
+        ("StudyID", ..., 0x0120),
+        ("ScheduledStepAttributesSequence", [], 0x0121),
+        ("ScheduledStepAttributesSequence", [Dataset()], 0x0120),
+        ("PerformedProcedureStepStatus", "COMPLETED", 0x0106),
+        ("PerformedProcedureStepStatus", "in progress", 0x0106),
+    ],
+)
+async def test_what_breaks_the_table_is_not_made(keyword: str, value: Any, status: int) -> None:
+    store = dimse.PerformedStepMemory()
+    made = dimse.performed_step_attributes(**UNSCHEDULED)
+    if value is ...:
+        delattr(made, keyword)
+    else:
+        setattr(made, keyword, value)
+    async with pair(dimse.PerformedProcedureSteps(store)) as association:
+        with pytest.raises(dimse.StatusError) as caught:
+            await association.n_create(MPPS, "1.2.3", made)
+    assert caught.value.status == status
+    assert not store.steps
+
+
+@pytest.mark.parametrize(
+    ("values", "status"),
+    [
+        ({"PerformedProcedureStepStatus": "COMPLETED"}, 0x0121),
+        ({"PerformedProcedureStepStatus": "DONE"}, 0x0106),
+        ({"PerformedProcedureStepStatus": ""}, 0x0106),
+    ],
+)
+async def test_a_change_that_breaks_the_table_leaves_the_step_as_it_was(
+    values: dict[str, str], status: int
+) -> None:
+    async with pair(dimse.PerformedProcedureSteps()) as association:
+        performed = await association.create_performed_step(**UNSCHEDULED)
+        before = await state(association, performed.uid)
+        with pytest.raises(dimse.StatusError) as caught:
+            await association.n_set(MPPS, performed.uid, attributes(**values))
+        assert caught.value.status == status
+        assert await state(association, performed.uid) == before
+
+
+async def test_what_may_not_change_stays_with_a_warning() -> None:
+    async with pair(dimse.PerformedProcedureSteps()) as association:
+        performed = await association.create_performed_step(**UNSCHEDULED)
+        same = await performed.update(Modality="CT")
+        other = await performed.update(Modality="MR", PerformedProcedureStepDescription="x")
+        after = await state(association, performed.uid)
+    assert same.status == dimse.Status.SUCCESS
+    assert other.status == dimse.Status.ATTRIBUTE_LIST_ERROR
+    assert (after.Modality, after.PerformedProcedureStepDescription) == ("CT", "x")
+
+
+def test_what_a_step_needs_is_said_before_anything_is_sent() -> None:
+    with pytest.raises(dimse.LocalProtocolError, match="Modality"):
+        dimse.performed_step_attributes(PerformedStationAETitle="X")
+    with pytest.raises(dimse.LocalProtocolError, match="no DICOM keyword"):
+        dimse.performed_step_attributes(Modalty="CT", **UNSCHEDULED)
+
+
+async def test_a_step_is_not_completed_without_a_series() -> None:
+    async with pair(dimse.PerformedProcedureSteps()) as association:
+        performed = await association.create_performed_step(**UNSCHEDULED)
+        with pytest.raises(dimse.LocalProtocolError, match="PerformedSeriesSequence"):
+            await performed.complete()
+        assert performed.status == "IN PROGRESS"

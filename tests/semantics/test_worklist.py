@@ -1,0 +1,187 @@
+"""Worklists, both roles (PS3.4 Annex K), and relevant patient information (Annex Q)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from pydicom import Dataset
+
+import dimse_trio as dimse
+from dimse_trio.testing import associated_pair
+
+
+def step(**values: object) -> Dataset:
+    made = Dataset()
+    defaults = {
+        "Modality": "CT",
+        "ScheduledStationAETitle": "SCANNER",
+        "ScheduledProcedureStepStartDate": "20260102",
+        "ScheduledProcedureStepStartTime": "0900",
+        "ScheduledPerformingPhysicianName": "Who^Doctor",
+        "ScheduledProcedureStepID": "S1",
+    }
+    for keyword, value in (defaults | values).items():
+        setattr(made, keyword, value)
+    return made
+
+
+def item(name: str, *steps: Dataset, **values: object) -> Dataset:
+    made = Dataset()
+    made.SpecificCharacterSet = "ISO_IR 192"
+    made.PatientName, made.PatientID = f"{name}^X", name
+    made.StudyInstanceUID = "2.25.7"
+    made.ScheduledProcedureStepSequence = list(steps)
+    for keyword, value in values.items():
+        setattr(made, keyword, value)
+    return made
+
+
+def write(folder: Path, made: Dataset, suffix: str = "json") -> Path:
+    path = folder / f"{made.PatientID}.{suffix}"
+    if suffix == "json":
+        path.write_text(json.dumps(made.to_json_dict()), encoding="utf-8")
+    else:
+        made.save_as(path, implicit_vr=False, little_endian=True)
+    return path
+
+
+async def ids(folder: Path, **keys: Any) -> list[str]:
+    async with associated_pair(dimse.WorklistFolder(folder)) as association:
+        return [str(match.PatientID) for match in await association.find_worklist(**keys)]
+
+
+@pytest.mark.parametrize(
+    ("keys", "found"),
+    [
+        ({}, ["A", "B"]),
+        ({"Modality": "MR"}, ["B"]),
+        ({"Modality": ["MR", "CT"]}, ["A", "B"]),
+        ({"ScheduledStationAETitle": "SCAN*"}, ["A", "B"]),
+        ({"ScheduledPerformingPhysicianName": "who^*"}, ["A", "B"]),
+        ({"ScheduledProcedureStepStartDate": "20260103-"}, ["B"]),
+        (
+            {
+                "ScheduledProcedureStepStartDate": ("20260102", "20260103"),
+                "ScheduledProcedureStepStartTime": ("1000", "0830"),
+            },
+            ["B"],  # from the one moment to the other
+        ),
+        ({"PatientName": "A*", "Modality": "CT"}, ["A"]),
+        ({"PatientID": "A", "Modality": "MR"}, []),
+    ],
+)
+async def test_keys_match_at_both_levels(
+    tmp_path: Path, keys: dict[str, Any], found: list[str]
+) -> None:
+    write(tmp_path, item("A", step()), "wl")
+    later = {"ScheduledProcedureStepStartDate": "20260103", "ScheduledProcedureStepStartTime": "08"}
+    write(tmp_path, item("B", step(Modality="MR", **later)))
+    assert await ids(tmp_path, **keys) == found
+
+
+async def test_an_item_with_two_steps_is_a_match_for_each_that_matches(tmp_path: Path) -> None:
+    both = item("A", step(), step(ScheduledProcedureStepID="S2"), step(Modality="MR"))
+    write(tmp_path, both)
+    async with (
+        associated_pair(dimse.WorklistFolder(tmp_path)) as association,
+        association.find_worklist(Modality="CT") as matches,
+    ):
+        steps = [match.ScheduledProcedureStepSequence async for match in matches]
+    assert [len(each) for each in steps] == [1, 1]
+    assert [each[0].ScheduledProcedureStepID for each in steps] == ["S1", "S2"]
+
+
+async def test_what_is_asked_for_and_not_there_comes_back_empty(tmp_path: Path) -> None:
+    write(tmp_path, item("Ä", step()))
+    async with associated_pair(dimse.WorklistFolder(tmp_path)) as association:
+        (match,) = await association.find_worklist()
+    assert match.PatientName == "Ä^X"
+    assert match.Allergies == ""
+    assert not match.ReferencedStudySequence
+
+
+@pytest.mark.parametrize("steps", [None, [], [Dataset()], [Dataset(), Dataset()]])
+async def test_an_identifier_with_an_odd_sequence_finds_everything(
+    tmp_path: Path, steps: list[Dataset] | None
+) -> None:
+    write(tmp_path, item("A", step()))
+    identifier = Dataset()
+    identifier.PatientID = ""
+    if steps is not None:
+        identifier.ScheduledProcedureStepSequence = steps
+    async with associated_pair(dimse.WorklistFolder(tmp_path)) as association:
+        found = await association.find(identifier, model=dimse.Model.WORKLIST.value[0])
+    assert [match.PatientID for match in found] == ["A"]
+
+
+async def test_files_are_read_again_when_they_change_and_broken_ones_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "broken.wl").write_bytes(b"\x00" * 3)
+    (tmp_path / "notes.txt").write_text("no item")
+    path = write(tmp_path, item("A", step()))
+    folder = dimse.WorklistFolder(tmp_path)
+    with caplog.at_level(logging.WARNING, "dimse_trio.worklist"):
+        assert [made.PatientID for made in await folder.items()] == ["A"]
+        (again,) = await folder.items()
+    assert len(caplog.records) == 2
+    path.write_text(json.dumps(item("C", step()).to_json_dict()), encoding="utf-8")
+    os.utime(path, ns=(1, 1))
+    (changed,) = await folder.items()
+    assert (again.PatientID, changed.PatientID) == ("A", "C")
+    path.unlink()
+    assert await folder.items() == []
+
+
+async def test_a_worklist_is_no_archive(tmp_path: Path) -> None:
+    async with associated_pair(dimse.WorklistFolder(tmp_path)) as association:
+        with pytest.raises(dimse.StatusError) as caught:
+            await association.find_studies()
+    assert caught.value.status == dimse.Status.SOP_CLASS_NOT_SUPPORTED
+
+
+def test_keys_of_the_step_go_into_its_item_and_are_checked() -> None:
+    query = dimse.worklist_query(ScheduledProcedureStepEndDate="20260101", PatientID="1")
+    assert query.identifier.PatientID == "1"
+    (inner,) = query.identifier.ScheduledProcedureStepSequence
+    assert inner.ScheduledProcedureStepEndDate == "20260101"
+    with pytest.raises(dimse.QueryError):
+        dimse.worklist_query(ScheduledProcedureStepStartDate="tomorrow")
+
+
+class Reports:
+    async def handle_find(self, request: dimse.FindRequest) -> AsyncIterator[Dataset]:
+        (template,) = request.identifier.ContentTemplateSequence
+        if request.identifier.PatientID == "1":
+            report = Dataset()
+            report.PatientID, report.ValueType = "1", "CONTAINER"
+            report.ContentLabel = template.TemplateIdentifier
+            yield report
+
+
+@pytest.mark.parametrize(
+    ("about", "template"), [("general", "9007"), ("breast", "9000"), ("cardiac", "3802")]
+)
+async def test_what_is_known_of_a_patient_is_one_match(
+    autojump_clock: trio.abc.Clock, about: str, template: str
+) -> None:
+    uid = dimse.relevant_patient_query("1", about)[0]
+    context = dimse.PresentationContext(uid)
+    async with associated_pair(Reports(), contexts=[context]) as association:
+        (report,) = await association.find_relevant_patient("1", about)
+        assert report.ContentLabel == template
+        assert await association.find_relevant_patient("2", about) == []
+
+
+@pytest.mark.parametrize(("patient", "about"), [("", "general"), ("A*", "general"), ("1", "x")])
+def test_relevant_patient_information_is_about_one_patient(patient: str, about: str) -> None:
+    with pytest.raises(dimse.QueryError):
+        dimse.relevant_patient_query(patient, about)
