@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
@@ -230,10 +230,12 @@ def acceptance_policy(
     *,
     unknown_storage: bool,
     normalized: NormalizedOffer = NO_OFFER,
+    query_classes: Collection[str] | None = None,
 ) -> Policy:
     """What a handler's services, or an explicit list, amount to in negotiation.
 
-    Of `normalized` classes whose events the handler takes, a requestor may become the SCP.
+    Of `normalized` classes whose events the handler takes, a requestor may become the SCP. Of those
+    that query and retrieve only `query_classes` are offered, if they are said.
 
     Raises:
         LocalProtocolError: The list has others than presentation contexts.
@@ -248,7 +250,10 @@ def acceptance_policy(
         return Policy(supported, role_scu=role_scu)
     supported = {}
     for service in services - {Service.STORAGE, Service.NORMALIZED}:
-        supported |= dict.fromkeys(sop_classes(service), NATIVE_TRANSFER_SYNTAXES)
+        offered = sop_classes(service)
+        if query_classes is not None and service is not Service.ECHO:
+            offered = tuple(uid for uid in offered if uid in query_classes)
+        supported |= dict.fromkeys(offered, NATIVE_TRANSFER_SYNTAXES)
     supported |= dict.fromkeys(normalized.as_scp | normalized.as_scu, NATIVE_TRANSFER_SYNTAXES)
     if {Service.STORAGE, Service.GET} & services:
         supported |= dict.fromkeys(sop_classes(Service.STORAGE), tuple(TRANSFER_SYNTAXES))

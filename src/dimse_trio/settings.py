@@ -144,6 +144,7 @@ def _policy(settings: ServerSettings) -> Policy:
         settings.contexts,
         unknown_storage=settings.accept_unknown_storage,
         normalized=normalized_offer(settings.handler),
+        query_classes=getattr(settings.handler, "query_sop_classes", None),
     )
     invoked, performed = settings.async_operations
     return attrs.evolve(

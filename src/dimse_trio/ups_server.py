@@ -108,6 +108,7 @@ class ProcedureSteps:
     """
 
     normalized_sop_classes = (UPS_PUSH, UPS_PULL, UPS_WATCH, UPS_EVENT)
+    query_sop_classes = (UPS_QUERY,)
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 import trio
@@ -81,6 +81,8 @@ class WorklistFolder:
     Attributes:
         folder: Where the files are; its subfolders too.
     """
+
+    query_sop_classes: ClassVar = (MODALITY_WORKLIST_FIND,)
 
     folder: Path = attrs.field(converter=Path)
     _known: dict[Path, tuple[tuple[int, int], list[Dataset]]] = attrs.field(

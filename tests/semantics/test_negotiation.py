@@ -281,3 +281,16 @@ async def test_the_acceptors_preference_decides_between_transfer_syntaxes(
     ) as association:
         [context] = association.negotiated.accepted.values()
         assert context.transfer_syntax == chosen
+
+
+async def test_a_handler_says_which_information_models_it_knows(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    class Models(Echoing):
+        query_sop_classes = (FIND,)
+
+    async with associated_pair(Models()) as association:
+        accepted = {c.abstract_syntax for c in association.negotiated.accepted.values()}
+    assert {FIND, ECHO, CT} <= accepted
+    assert dimse.uid_of("ModalityWorklistInformationModelFind") not in accepted
+    assert dimse.uid_of("PatientRootQueryRetrieveInformationModelFind") not in accepted

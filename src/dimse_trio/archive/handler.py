@@ -72,6 +72,7 @@ class Archive:
     for those that have negotiated them. Every data element is kept as it came.
     """
 
+    query_sop_classes = tuple(_MODELS)
     query_options = QueryOptions(relational=True, date_time=True)
     storage_options = StorageOptions(level=StorageLevel.FULL, coercion=ElementCoercion.NONE)
 
