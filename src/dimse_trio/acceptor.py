@@ -21,7 +21,15 @@ from .client import (
     open_association,
     own_user_information,
 )
-from .errors import AssociationClosed, AssociationError, Reject, RejectReason, RejectResult
+from .errors import (
+    AssociationClosed,
+    AssociationError,
+    HandlerError,
+    Reject,
+    RejectReason,
+    RejectResult,
+    leaves,
+)
 from .handlers import method_of
 from .link import Link, closing
 from .performance import Environment, OpenSubAssociation
@@ -76,7 +84,10 @@ class Acceptor:
             except AssociationError as error:
                 logger.info("connection ended: %s", error)
             except Exception as error:  # the listener outlives whatever one connection does
-                logger.error("connection failed", exc_info=error)
+                if all(isinstance(leaf, AssociationError) for leaf in leaves(error)):
+                    logger.info("connection ended: %s", next(leaves(error)))
+                else:
+                    logger.error("connection failed", exc_info=error)
             finally:
                 self._associating(newcomer)
                 await trio.aclose_forcefully(stream)
@@ -145,21 +156,27 @@ class Acceptor:
                     present = stack.enter_context(trio.CancelScope())
                     watching = await stack.enter_async_context(_watch(link, present))
                     asked = AssociationRequest.of(request, link.peer_address, link.peer_certificate)
-                    admitted = await stack.enter_async_context(admit(asked))
-                    admission = admitted if isinstance(admitted, Admission) else admission
+                    admission = _checked(await stack.enter_async_context(admit(asked)), admission)
                     await watching()
                 await self._serve_association(link, request, admission)
-        except Reject as reject:
-            self._rejected += 1
-            logger.info("%s: association rejected: %s", link.peer_address, reject)
-            source, reason = reject.reason.value
-            await link.reject(AssociateRJ(reject.result, source, reason))
-        except Exception:
-            if link.state is State.AWAITING_LOCAL_RESPONSE:  # it was the handler's admission
-                self._rejected += 1
-                source, reason = RejectReason.NO_REASON_GIVEN.value
-                await link.reject(AssociateRJ(RejectResult.TRANSIENT, source, reason))
-            raise
+        except Exception as error:
+            if link.state is not State.AWAITING_LOCAL_RESPONSE:  # else it was the admission
+                raise
+            await self._reject(link, error)
+        else:
+            if link.state is State.AWAITING_LOCAL_RESPONSE:  # the handler's own scope was cancelled
+                await self._reject(link, HandlerError("handle_association was cancelled"))
+
+    async def _reject(self, link: Link, error: Exception) -> None:
+        """Answer A-ASSOCIATE-RJ: as the handler says, or as transient if it has failed."""
+        self._rejected += 1
+        rejects = [leaf for leaf in leaves(error) if isinstance(leaf, Reject)]
+        reject = next(iter(rejects), Reject(RejectReason.NO_REASON_GIVEN, RejectResult.TRANSIENT))
+        if not rejects:
+            logger.error("%s: handle_association failed", link.peer_address, exc_info=error)
+        logger.info("%s: association rejected: %s", link.peer_address, reject)
+        source, reason = reject.reason.value
+        await link.reject(AssociateRJ(reject.result, source, reason))
 
     async def _serve_association(
         self, link: Link, request: AssociateRQ, admission: Admission
@@ -261,6 +278,17 @@ class Acceptor:
             )
 
         return open_sub_association
+
+
+def _checked(admitted: object, default: Admission) -> Admission:
+    """What `handle_association` has yielded, if it is something."""
+    if admitted is None:
+        return default
+    if not isinstance(admitted, Admission):
+        raise HandlerError(
+            f"handle_association yielded {admitted!r}; it yields an Admission(…) or nothing"
+        )
+    return admitted
 
 
 @asynccontextmanager

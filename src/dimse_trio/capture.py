@@ -61,6 +61,8 @@ class PcapngWriter(Instrument):
             path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600
         )
         self._file = os.fdopen(descriptor, "wb", buffering=0)
+        if hasattr(os, "fchmod"):  # it may have been there already
+            os.fchmod(descriptor, 0o600)
         self._flows: dict[ConnectionInfo, _Flow] = {}
         self._ends: set[frozenset[_End]] = set()
         self._file.write(_section_header() + _interface())
@@ -134,8 +136,13 @@ class PcapngWriter(Instrument):
     def _write(self, *packets: bytes) -> None:
         """Write whole packets in one go, so that a crash cuts none."""
         rest = memoryview(b"".join(packets))
-        while rest:
-            rest = rest[self._file.write(rest) or 0 :]
+        whole = self._file.tell()
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) or 0 :]
+        except OSError:  # the disk is full: what is there ends with a whole packet
+            self._file.truncate(whole)
+            raise
 
 
 # -- TCP -------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ sets on as bytes or files and leaves them as they are.
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Collection, Iterable
 from io import BytesIO
@@ -17,6 +18,7 @@ from .part10 import Instance, without_meta
 from .protocol.uids import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
     uid_name,
 )
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 SPECIFIC_CHARACTER_SET = 0x00080005
 _GROUP_0008_LITTLE, _GROUP_0008_BIG = b"\x08\0", b"\0\x08"
 _WORD_LENGTHS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
-
+_END, _END_VALUE = 0xFFFF_FFFD, b"end of the data set."
 
 MAX_VALUES = 1 << 12
 """Most elements of an identifier: far more than there are keys. Decoding one takes pydicom up to
@@ -100,9 +102,41 @@ def decode(
         if max_values is not None:
             _decode_values(data_set, max_values)
     except Exception as error:  # pydicom raises whatever its parser meets
-        raise DataSetError(f"not a data set in {uid_name(transfer_syntax_uid)}: {error}") from error
+        raise DataSetError(
+            f"not a data set in {uid_name(transfer_syntax_uid)}: {_without_values(error)}"
+        ) from None
     for tag in [tag for tag in data_set.keys() if tag.group in (0x0000, 0x0002)]:  # noqa: SIM118 - a Dataset iterates over elements
         del data_set[tag]  # command or meta elements that some peers leave in
+    return data_set
+
+
+def decode_whole(
+    data: bytes, transfer_syntax_uid: str, *, max_values: int | None = None, limit: int = 1 << 30
+) -> Dataset:
+    """The data set in `data`, which must be one from its first byte to its last.
+
+    pydicom leaves out what is cut off, which may be all that matters, so an element is put behind
+    it and has to come out again. Of a deflated one that is not looked at.
+
+    Raises:
+        DataSetError: As `decode`; it is cut off, or more stands behind it.
+    """
+    if transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
+        return decode(data, transfer_syntax_uid, max_values=max_values, limit=limit)
+    from pydicom import Dataset
+
+    end = Dataset()
+    end.add_new(_END, "OB", _END_VALUE)
+    big = transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN
+    if data.startswith((_GROUP_0008_LITTLE, _GROUP_0008_BIG)):  # as in decode
+        big = data.startswith(_GROUP_0008_BIG)
+    looks_like = EXPLICIT_VR_BIG_ENDIAN if big else transfer_syntax_uid
+    if not big and data:
+        explicit = data[4:6].isalpha()  # a VR
+        looks_like = EXPLICIT_VR_LITTLE_ENDIAN if explicit else IMPLICIT_VR_LITTLE_ENDIAN
+    data_set = decode(data + encode(end, looks_like), transfer_syntax_uid, max_values=max_values)
+    if _END not in data_set or data_set.pop(_END).value != _END_VALUE:
+        raise DataSetError("the data set is cut off, or more stands behind it")
     return data_set
 
 
@@ -121,7 +155,17 @@ def decode_attributes(data: bytes, transfer_syntax_uid: str) -> Dataset:
     Raises:
         DataSetError: It is none, or has more elements than the library takes.
     """
-    return decode(data, transfer_syntax_uid, max_values=MAX_ATTRIBUTES, limit=MAX_ATTRIBUTES_LENGTH)
+    return decode_whole(
+        data, transfer_syntax_uid, max_values=MAX_ATTRIBUTES, limit=MAX_ATTRIBUTES_LENGTH
+    )
+
+
+def _without_values(error: Exception) -> str:
+    """What pydicom says, as far as it can be told: it shows values, which may be a patient's."""
+    if isinstance(error, DataSetError):
+        return str(error)
+    tag = re.search(r"\([0-9A-Fa-f]{4},\s?[0-9A-Fa-f]{4}\)", str(error))
+    return type(error).__name__ + (f" at {tag.group()}" if tag else "")
 
 
 def _decode_values(data_set: Dataset, limit: int) -> None:
@@ -162,7 +206,9 @@ def _write(data_set: Dataset, transfer_syntax_uid: str, implicit_vr: bool) -> by
     try:
         write_dataset(buffer, data_set)
     except Exception as error:  # as above
-        raise DataSetError(f"cannot encode in {uid_name(transfer_syntax_uid)}: {error}") from error
+        raise DataSetError(
+            f"cannot encode in {uid_name(transfer_syntax_uid)}: {_without_values(error)}"
+        ) from None
     return buffer.getvalue()
 
 
@@ -237,6 +283,8 @@ def attribute_tags(attributes: Iterable[str | int]) -> tuple[int, ...]:
     """
     from pydicom.tag import Tag
 
+    if not isinstance(attributes, Iterable):
+        raise LocalProtocolError(f"attributes are keywords or tags, not {attributes!r}")
     tags: list[int] = []
     for attribute in (attributes,) if isinstance(attributes, str) else attributes:
         try:

@@ -255,7 +255,7 @@ def gathering(
     def take(data: bytes | memoryview, is_last: bool) -> None:
         if len(gathered) + len(data) > limit:
             raise RemoteProtocolError(
-                f"an identifier of more than {limit} bytes", AbortReason.NOT_SPECIFIED
+                f"a data set of more than {limit} bytes", AbortReason.NOT_SPECIFIED
             )
         gathered.extend(data)
         if is_last:

@@ -9,6 +9,7 @@ import attrs
 
 from . import datasets
 from .contexts import normalized_context
+from .errors import LocalProtocolError
 from .protocol.messages import (
     NActionRQ,
     NCreateRQ,
@@ -22,7 +23,7 @@ from .protocol.messages import (
 from .protocol.negotiation import AcceptedContext
 from .protocol.status import Status
 from .queries import set_character_set
-from .requests import decode_aside
+from .requests import decode_aside, is_uid
 from .sources import BytesSource
 
 if TYPE_CHECKING:
@@ -241,6 +242,7 @@ class NormalizedServices:
         *,
         as_scp: bool = False,
     ) -> NormalizedResult:
+        _check_uids(sop_class_uid, sop_instance_uid)
         context = normalized_context(
             self._exchange.link.negotiated, sop_class_uid, via, as_scp=as_scp
         )
@@ -256,8 +258,18 @@ class NormalizedServices:
         )
 
 
+def _check_uids(sop_class_uid: object, sop_instance_uid: object) -> None:
+    for name, uid in (("sop_class_uid", sop_class_uid), ("sop_instance_uid", sop_instance_uid)):
+        if uid is None and name == "sop_instance_uid":
+            continue
+        if not isinstance(uid, str):
+            raise TypeError(f"{name} is a UID as text, not {type(uid).__name__}")
+        if not is_uid(uid):
+            raise LocalProtocolError(f"{name} {uid[:80]!r} is not a UID")
+
+
 def _encoded(data_set: Dataset, context: AcceptedContext) -> bytes:
-    if not hasattr(data_set, "iterall"):
+    if not hasattr(data_set, "iterall") or isinstance(data_set, type):
         raise TypeError(f"a pydicom Dataset is needed, not {type(data_set).__name__}")
     set_character_set(data_set)
     return datasets.encode(data_set, context.transfer_syntax)

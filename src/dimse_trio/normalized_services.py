@@ -32,6 +32,9 @@ from .protocol.status import Status
 from .queries import set_character_set
 from .requests import is_uid
 
+MAX_TAGS = 4096
+"""Attribute identifiers in one message: what every peer's command sets have room for."""
+
 _REQUESTS: dict[type[Request], Callable[..., NormalizedRequest]] = {
     NEventReportRQ: NEventReportRequest,
     NGetRQ: NGetRequest,
@@ -90,11 +93,21 @@ def _reply(method: Callable[..., Any], returned: object) -> Reply:
         reply = Reply(returned)
     elif hasattr(returned, "iterall"):
         reply = Reply(data_set=cast("Any", returned))
-    if reply is None or not is_final(reply.status):
+    if reply is None or not isinstance(reply.status, int) or not is_final(reply.status):
         raise HandlerError(
             f"{method.__qualname__} returned {type(returned).__name__}; it must return a final"
             " Status, a data set, or a Reply"
         )
+    uid, tags = reply.sop_instance_uid, tuple(reply.attribute_identifiers)
+    if uid is not None and not (isinstance(uid, str) and is_uid(uid)):
+        raise HandlerError(f"{method.__qualname__}: a Reply's sop_instance_uid must be a UID")
+    if len(tags) > MAX_TAGS or not all(isinstance(tag, int) for tag in tags):
+        raise HandlerError(
+            f"{method.__qualname__}: a Reply's attribute_identifiers must be tags, {MAX_TAGS} at"
+            " most"
+        )
+    if reply.comment is not None and not isinstance(reply.comment, str):
+        raise HandlerError(f"{method.__qualname__}: a Reply's comment must be text")
     return reply
 
 

@@ -17,7 +17,14 @@ import attrs
 import trio
 
 from .datasets import DataSetError
-from .errors import AssociationClosed, AssociationError, DataSetTooLarge, StatusError, leaves
+from .errors import (
+    AssociationClosed,
+    AssociationError,
+    DataSetTooLarge,
+    LocalProtocolError,
+    StatusError,
+    leaves,
+)
 from .handlers import method_of
 from .incoming import IncomingDataSet
 from .protocol.messages import (
@@ -29,6 +36,7 @@ from .protocol.messages import (
     NEventReportRQ,
     Request,
     Response,
+    encode_command,
 )
 from .protocol.negotiation import AcceptedContext, PresentationContext
 from .protocol.status import Status
@@ -235,9 +243,14 @@ class Performance:
             return *self._status_of(error), {}  # an old one, which the handler had kept
         except Exception as error:
             return *self._status_of(error), {}
-        if isinstance(result, Final):
-            return result.status, result.comment, result.fields
-        return result, None, {}
+        if not isinstance(result, Final):
+            return result, None, {}
+        try:
+            fields = {name: value for name, value in result.fields.items() if name != "data"}
+            encode_command(self._response(result.status, result.comment, fields), has_data_set=True)
+        except Exception as error:  # what the handler gave has no place in the message
+            return *self._status_of(error), {}
+        return result.status, result.comment, result.fields
 
     def _no_counts(self) -> dict[str, Any]:
         """The counts of a retrieve that was cancelled before its first sub-operation."""
@@ -259,7 +272,9 @@ class Performance:
                     return Status.PROCESSING_FAILURE, "data set cannot be read"
                 case DataSetError():
                     return Status.DATA_SET_MISMATCH, "identifier cannot be read"
-                case AssociationError() if self._abandoned or not self.association.is_open:
+                case AssociationError() | LocalProtocolError() if (
+                    self._abandoned or not self.association.is_open
+                ):
                     return Status.CANCEL, None
                 case _:
                     pass

@@ -19,7 +19,7 @@ from .incoming import IncomingDataSet
 from .part10 import file_header
 from .protocol.extended import QueryOptions
 from .protocol.messages import CEchoRQ, CFindRQ, CGetRQ, CMoveRQ, CStoreRQ
-from .protocol.negotiation import AcceptedContext
+from .protocol.negotiation import AcceptedContext, syntaxes
 from .protocol.pdus import AssociateRQ, UserIdentity
 from .protocol.uids import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
 
@@ -328,6 +328,10 @@ class AssociationRequest:
         )
 
 
+def _uids(uids: Collection[str] | None) -> Collection[str] | None:
+    return None if uids is None else syntaxes(uids)
+
+
 @attrs.frozen(kw_only=True)
 class Admission:
     """What `handle_association` may yield: on which terms an association is accepted.
@@ -341,4 +345,4 @@ class Admission:
     """
 
     user_identity_response: bytes | None = attrs.field(default=None, repr=False)
-    abstract_syntaxes: Collection[str] | None = None
+    abstract_syntaxes: Collection[str] | None = attrs.field(default=None, converter=_uids)

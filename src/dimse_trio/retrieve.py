@@ -5,9 +5,10 @@ The handler says which instances; everything else is done here (PS3.4 §C.4.2, �
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import trio
@@ -21,6 +22,7 @@ from .performance import Final, OperationCancelled, Performance
 from .protocol.messages import CGetRQ, CMoveRQ
 from .protocol.status import Status, StatusCategory
 from .requests import GetRequest, MoveOriginator, MoveRequest
+from .storing import Mismatch, OnMismatch, Replacement
 from .transcoding import TranscodingError
 
 if TYPE_CHECKING:
@@ -122,6 +124,7 @@ async def _store_one(
     association: Association,
     item: Any,
     counts: SubOperations,
+    on_mismatch: OnMismatch,
     originator: MoveOriginator | None = None,
 ) -> Status | None:
     """One C-STORE sub-operation; `None` if it could not be performed, which is logged."""
@@ -130,7 +133,7 @@ async def _store_one(
             item,
             check=False,
             move_originator=originator,
-            on_mismatch=performance.environment.on_mismatch,
+            on_mismatch=on_mismatch,
         )
         return result.status
     except (ContextNotAccepted, InvalidFile, DataSetError, OSError) as error:
@@ -142,6 +145,24 @@ async def _store_one(
         return None
 
 
+def _interruptible(performance: Performance) -> OnMismatch:
+    """The policy for mismatches, where C-CANCEL can reach it; a C-STORE under way is not cut."""
+    policy = performance.environment.on_mismatch
+    if not callable(policy):
+        return policy
+
+    async def ask(mismatch: Mismatch) -> Replacement:
+        async def answer() -> Replacement:
+            given: Any = policy(mismatch)
+            if inspect.isawaitable(given):
+                given = await given
+            return cast("Replacement", given)
+
+        return await performance.step(answer)
+
+    return ask
+
+
 async def perform_get(performance: Performance) -> Final:
     """C-GET: the sub-operations go to the peer on the same association (PS3.4 §C.4.3)."""
     message = performance.request
@@ -151,10 +172,13 @@ async def perform_get(performance: Performance) -> Final:
     )
     await performance.step(request.prepare)
     instances, counts = await _collect(performance, performance.method("handle_get")(request))
+    policy = _interruptible(performance)
     for item in instances:
-        if performance.cancelled:
+        status: Status | None = None
+        if not performance.cancelled:
+            status = await _store_one(performance, performance.association, item, counts, policy)
+        if status is None and performance.cancelled:
             return counts.final(performance, cancelled=True)
-        status = await _store_one(performance, performance.association, item, counts)
         counts.count(_uid_of(item), status)
         if counts.remaining:
             await performance.respond(Status.PENDING, **counts.counts(with_remaining=True))
@@ -202,7 +226,14 @@ async def _move_group(
     try:
         async with open_sub_association(destination, title, contexts) as association:
             for item in group:
-                status = await _store_one(performance, association, item, counts, originator)
+                status = await _store_one(
+                    performance,
+                    association,
+                    item,
+                    counts,
+                    performance.environment.on_mismatch,
+                    originator,
+                )
                 counts.count(_uid_of(item), status)
                 done += 1
                 if counts.remaining:

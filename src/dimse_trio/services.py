@@ -13,8 +13,19 @@ from . import datasets
 from .errors import HandlerError, StatusError
 from .normalized_services import NORMALIZED_PERFORMERS
 from .performance import Performance, Performer, is_final
-from .protocol.messages import CEchoRQ, CFindRQ, CGetRQ, CMoveRQ, CStoreRQ, Request
+from .protocol.messages import (
+    CEchoRQ,
+    CFindRQ,
+    CGetRQ,
+    CMoveRQ,
+    CStoreRQ,
+    NEventReportRQ,
+    Request,
+)
+from .protocol.negotiation import AcceptedContext
+from .protocol.normalized import NORMALIZED_CLASSES, carriers_of
 from .protocol.status import Status
+from .protocol.uids import SOP_CLASSES, Service
 from .queries import set_character_set
 from .requests import EchoRequest, FindRequest, StoreRequest, is_uid
 from .retrieve import perform_get, perform_move
@@ -95,6 +106,48 @@ _PERFORMERS: dict[type[Request], Performer] = {
 }
 
 
+_SERVICES: dict[type[Request], Service] = {
+    CEchoRQ: Service.ECHO,
+    CStoreRQ: Service.STORAGE,
+    CFindRQ: Service.FIND,
+    CGetRQ: Service.GET,
+    CMoveRQ: Service.MOVE,
+}
+_WHATEVER_ROLE = (CEchoRQ, CStoreRQ, NEventReportRQ)
+"""Requests that peers are known to send without having negotiated the role for them."""
+
+
+def _fits(request: Request, context: AcceptedContext) -> bool:
+    """Whether a request is one that its presentation context was accepted for.
+
+    Of a context whose class is in no table nothing is known, and a message of DIMSE-N may be about
+    a class in no table.
+    """
+    if not context.scp and not isinstance(request, _WHATEVER_ROLE):
+        return False
+    entry = SOP_CLASSES.get(context.abstract_syntax)
+    if entry is None:
+        return True
+    if not request.normalized:
+        row = NORMALIZED_CLASSES.get(context.abstract_syntax)  # Unified Procedure Step has C-FIND
+        if row is not None:
+            return type(request) in row.performed
+        return entry.service is _SERVICES.get(type(request))
+    about = getattr(request, "affected_sop_class_uid", None) or getattr(
+        request, "requested_sop_class_uid", None
+    )
+    if entry.service is not Service.NORMALIZED:
+        return False
+    return about not in NORMALIZED_CLASSES or context.abstract_syntax in carriers_of(about)
+
+
+async def _refuse(performance: Performance) -> int:
+    raise StatusError(Status.SOP_CLASS_NOT_SUPPORTED, "not on this presentation context")
+
+
 async def perform(performance: Performance) -> None:
     """Perform a request of the peer; one that is in no table is an unrecognized operation."""
-    await performance.run(_PERFORMERS.get(type(performance.request)))
+    performer = _PERFORMERS.get(type(performance.request))
+    if performer is not None and not _fits(performance.request, performance.context):
+        performer = _refuse
+    await performance.run(performer)

@@ -118,7 +118,7 @@ def _load_authorities(context: ssl.SSLContext, ca: StrPath) -> None:
     _check_readable("ca", ca)
     try:
         context.load_verify_locations(ca)
-    except ssl.SSLError as error:
+    except (ssl.SSLError, ValueError) as error:
         raise LocalProtocolError(f"ca {os.fspath(ca)}: no certificates in PEM in it") from error
 
 
@@ -139,6 +139,8 @@ def _load_certificate(
         _check_readable("key", key, b"PRIVATE KEY-----")
     try:
         context.load_cert_chain(certificate, key, answer)
+    except (ValueError, TypeError) as error:
+        raise LocalProtocolError(f"the password of the key cannot be: {error}") from None
     except ssl.SSLError as error:
         where = f"certificate {os.fspath(certificate)}"
         of = f"key {os.fspath(key)}" if key is not None else where
@@ -166,10 +168,9 @@ def _check_readable(what: str, path: StrPath, mark: bytes = b"-----BEGIN ") -> N
     try:
         with open(path, "rb") as file:
             content = file.read(1 << 20)
-    except OSError as error:
-        raise LocalProtocolError(
-            f"{what} {os.fspath(path)}: {error.strerror or error}; name a PEM file"
-        ) from error
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise LocalProtocolError(f"{what} {os.fspath(path)}: {why}; name a PEM file") from error
     if mark not in content:
         missing = "private key" if mark.startswith(b"PRIV") else "certificate"
         raise LocalProtocolError(

@@ -19,10 +19,8 @@ from . import datasets
 from .datasets import DataSetError
 from .part10 import Instance
 from .protocol.uids import (
-    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
     EXPLICIT_VR_LITTLE_ENDIAN,
-    IMPLICIT_VR_LITTLE_ENDIAN,
     NATIVE_TRANSFER_SYNTAXES,
     uid_name,
     uid_of,
@@ -62,7 +60,6 @@ _OFFSET_TABLES = (0x7FE0_0001, 0x7FE0_0002, 0x7FE0_0003)
 _PIXEL_DATA_PROVIDER_URL = 0x0028_7FE0
 _PANIC = "pyo3_runtime"
 """Where the exceptions are from that plugins in Rust end with, which are no `Exception`s."""
-_END, _END_VALUE = 0xFFFF_FFFD, b"end of the data set."
 _OVERLAYS = range(0x6000, 0x6020, 2)
 _END_OF_IMAGE = b"\xff\xd9"
 _START_OF_FRAME = frozenset((*range(0xC0, 0xD0), 0xF7)) - {0xC4, 0xC8, 0xCC}
@@ -147,7 +144,10 @@ class Transcoding:
         else:  # so that the caller's own stays as it is
             data = datasets.encode(item, self.transfer_syntax_uid)
         try:
-            data_set = _decode_whole(data, self.transfer_syntax_uid)
+            data_set = datasets.decode_whole(data, self.transfer_syntax_uid)
+        except DataSetError as error:
+            raise self._error(str(error)) from None
+        try:
             self._transcode(data_set, checkpoint)
         except DataSetError:
             raise
@@ -211,30 +211,6 @@ def _limiter() -> trio.CapacityLimiter:
         limiter = trio.CapacityLimiter(os.cpu_count() or 1)
         _limiters.set(limiter)
         return limiter
-
-
-def _decode_whole(data: bytes, syntax: str) -> Dataset:
-    """The data set in `data`, which must be one from its first byte to its last.
-
-    pydicom leaves out what is cut off, which may be the pixel data, so an element is put behind it
-    and has to come out again.
-    """
-    from pydicom import Dataset
-
-    if syntax == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
-        return datasets.decode(data, syntax)
-    end = Dataset()
-    end.add_new(_END, "OB", _END_VALUE)
-    big = syntax == EXPLICIT_VR_BIG_ENDIAN
-    if data.startswith((b"\x08\0", b"\0\x08")):  # group 0008, as in datasets.decode
-        big = data.startswith(b"\0")
-    looks_like = EXPLICIT_VR_BIG_ENDIAN if big else IMPLICIT_VR_LITTLE_ENDIAN
-    if not big and data[4:6].isalpha():  # a VR
-        looks_like = EXPLICIT_VR_LITTLE_ENDIAN
-    data_set = datasets.decode(data + datasets.encode(end, looks_like), syntax)
-    if _END not in data_set or data_set.pop(_END).value != _END_VALUE:
-        raise _Impossible("the data set is cut off, or more stands behind it")
-    return data_set
 
 
 def _images(data_set: Dataset) -> Iterator[Dataset]:

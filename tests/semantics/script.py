@@ -41,7 +41,12 @@ Script = Callable[[ScriptedPeer], Awaitable[None]]
 
 @asynccontextmanager
 async def scripted(
-    script: Script, *, timeouts: dimse.Timeouts = TIMEOUTS, accept: bool = True, **options: object
+    script: Script,
+    *,
+    timeouts: dimse.Timeouts = TIMEOUTS,
+    accept: bool = True,
+    contexts: list[PresentationContext] = CONTEXTS,
+    **options: object,
 ) -> AsyncGenerator[dimse.Association]:
     """An association whose acceptor is `script`, which must end by itself."""
     ours, theirs = trio.testing.memory_stream_pair()
@@ -57,7 +62,7 @@ async def scripted(
         nursery.start_soon(play)
         async with dimse.associate_over(
             ours,
-            contexts=CONTEXTS,
+            contexts=contexts,
             timeouts=timeouts,
             **options,  # type: ignore[arg-type]
         ) as association:

@@ -13,8 +13,15 @@ import trio.testing
 from pydicom import Dataset
 
 import dimse_trio as dimse
-from dimse_trio.protocol.pdus import SOPClassCommonExtended, UserInformation
-from dimse_trio.testing import associated_pair
+from dimse_trio.protocol.pdus import (
+    AssociateAC,
+    AssociateRQ,
+    ContextResult,
+    SOPClassCommonExtended,
+    SOPClassExtended,
+    UserInformation,
+)
+from dimse_trio.testing import ScriptedPeer, associated_pair
 
 from .script import instance, served
 
@@ -294,3 +301,97 @@ async def test_a_handler_says_which_information_models_it_knows(
     assert {FIND, ECHO, CT} <= accepted
     assert dimse.uid_of("ModalityWorklistInformationModelFind") not in accepted
     assert dimse.uid_of("PatientRootQueryRetrieveInformationModelFind") not in accepted
+
+
+async def test_a_single_class_of_an_admission_is_that_class(autojump_clock: trio.abc.Clock) -> None:
+    enhanced = dimse.uid_of("EnhancedCTImageStorage")
+    assert enhanced.startswith(CT)
+    handler = Admitting(lambda request: dimse.Admission(abstract_syntaxes=enhanced))
+    contexts = [dimse.PresentationContext(CT), dimse.PresentationContext(enhanced)]
+    async with associated_pair(handler, contexts=contexts) as association:
+        accepted = association.negotiated.accepted.values()
+        assert [context.abstract_syntax for context in accepted] == [enhanced]
+
+
+@pytest.mark.parametrize("yielded", [dimse.Admission, "x", 5])
+async def test_what_is_no_admission_admits_nobody(
+    yielded: object, autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(dimse.AssociationRejected):
+        async with associated_pair(Admitting(lambda request: yielded)):
+            pass
+    assert "handle_association yielded" in caplog.text
+
+
+async def test_a_rejection_from_inside_a_nursery_is_that_rejection(
+    autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Nursed(Echoing):
+        @asynccontextmanager
+        async def handle_association(
+            self, request: dimse.AssociationRequest
+        ) -> AsyncGenerator[None]:
+            async with trio.open_nursery():
+                raise dimse.Reject(dimse.RejectReason.CALLING_AE_TITLE_NOT_RECOGNIZED)
+            yield
+
+    with pytest.raises(dimse.AssociationRejected) as caught:
+        async with associated_pair(Nursed()):
+            pass
+    assert caught.value.reason is dimse.RejectReason.CALLING_AE_TITLE_NOT_RECOGNIZED
+    assert "Traceback" not in caplog.text
+
+
+async def test_an_admission_that_cancels_itself_rejects(autojump_clock: trio.abc.Clock) -> None:
+    class Cancelling(Echoing):
+        @asynccontextmanager
+        async def handle_association(
+            self, request: dimse.AssociationRequest
+        ) -> AsyncGenerator[None]:
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                yield
+
+    with pytest.raises(dimse.AssociationRejected) as caught:
+        async with associated_pair(Cancelling()):
+            pass
+    assert caught.value.is_transient
+
+
+async def test_answers_to_what_was_not_proposed_are_not_believed(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    peer = ScriptedPeer(theirs)
+
+    async def answer() -> None:
+        request = await peer.expect(AssociateRQ)
+        await peer.send(
+            AssociateAC(
+                request.called_ae_title,
+                request.calling_ae_title,
+                tuple(ContextResult(c.context_id, 0, EXPLICIT) for c in request.contexts),
+                UserInformation(
+                    maximum_length=0,
+                    sop_class_extended=(
+                        SOPClassExtended(FIND, b"\1\1\1"),
+                        SOPClassExtended(CT, b"\2\0\0\0\0\0"),
+                    ),
+                    user_identity_response=b"x",
+                ),
+            )
+        )
+        await peer.respond_to_release()
+        await theirs.aclose()
+
+    contexts = [
+        dimse.PresentationContext(FIND, options=dimse.QueryOptions(relational=True)),
+        dimse.PresentationContext(CT),
+    ]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer)
+        async with dimse.associate_over(ours, contexts=contexts) as association:
+            negotiated = association.negotiated
+            assert negotiated.query_options(FIND) == dimse.QueryOptions(relational=True)
+            assert negotiated.storage_options(CT) is None
+            assert negotiated.user_identity_response is None

@@ -8,11 +8,12 @@ import attrs
 import pytest
 import trio
 import trio.testing
-from pydicom import Dataset
+from pydicom import DataElement, Dataset
 from pydicom.uid import UID
 
 import dimse_trio as dimse
 from dimse_trio.protocol.messages import (
+    CFindRQ,
     NActionRQ,
     NActionRSP,
     NCreateRQ,
@@ -241,7 +242,7 @@ async def test_an_event_that_meets_the_release_is_still_seen_to_its_end(
         await peer.send_message(1, event, encoded(attributes(TransactionUID="1.2.3")))
         await peer.send(ReleaseRP())
 
-    async with scripted(script, handler=Slow()):
+    async with scripted(script, handler=Slow(), contexts=contexts(COMMITMENT)):
         pass
     assert done == ["1.2.3"]
 
@@ -259,7 +260,7 @@ async def test_an_event_without_a_handler_is_an_unrecognized_operation(
         await peer.send(ReleaseRP())
 
     answered = trio.Event()
-    async with scripted(script):
+    async with scripted(script, contexts=contexts(COMMITMENT)):
         await answered.wait()
 
 
@@ -400,9 +401,9 @@ async def test_a_response_that_is_no_data_set_is_the_callers_error_and_the_assoc
         await peer.expect(ReleaseRQ)
         await peer.send(ReleaseRP())
 
-    async with scripted(script) as association:
+    async with scripted(script, contexts=contexts(RT)) as association:
         with pytest.raises(dimse.DataSetError):
-            await association.n_get("1.2.840.10008.1.1", "1.2.3")
+            await association.n_get(RT, "1.2.3")
 
 
 async def test_cancelled_while_the_peer_works_the_association_stays_usable(
@@ -455,3 +456,144 @@ async def test_requests_show_nothing_of_their_data(autojump_clock: trio.abc.Cloc
 def test_a_set_request_has_no_pending_status() -> None:
     assert not NSetRQ.response.name.startswith("C-")
     assert NSetRQ.normalized
+
+
+# -- what a context is for -------------------------------------------------------------------------
+
+
+class All(Everything):
+    """Every service, C-FIND too."""
+
+    async def handle_find(self, request: dimse.FindRequest) -> Any:
+        self.seen.append(request)
+        yield attributes(PatientID="1")
+
+    async def handle_echo(self, request: dimse.EchoRequest) -> dimse.Status:
+        return dimse.Status.SUCCESS
+
+
+@pytest.mark.parametrize(
+    ("request_", "abstract_syntax"),
+    [
+        (CFindRQ(message_id=1), "1.2.840.10008.1.1"),
+        (NDeleteRQ(message_id=1, requested_sop_instance_uid="1.2"), "1.2.840.10008.1.1"),
+        (NDeleteRQ(message_id=1, requested_sop_class_uid=RT, requested_sop_instance_uid="1"), MPPS),
+        (NGetRQ(message_id=1, requested_sop_class_uid=RT, requested_sop_instance_uid="1"), PRINTER),
+        (CFindRQ(message_id=1), MPPS),
+    ],
+)
+async def test_a_request_is_refused_on_a_context_that_is_for_something_else(
+    request_: Any, abstract_syntax: str, autojump_clock: trio.abc.Clock
+) -> None:
+    handler = All()
+    async with served(handler) as peer:
+        await peer.associate(contexts(abstract_syntax))
+        has_data = isinstance(request_, CFindRQ)
+        await peer.send_message(1, request_, encoded(attributes()) if has_data else None)
+        answer = await peer.expect_message(type(request_).response)
+        assert answer.status == dimse.Status.SOP_CLASS_NOT_SUPPORTED
+    assert handler.seen == []
+
+
+async def test_a_requestor_that_is_no_scp_performs_nothing_of_a_class(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    handler = Everything()
+
+    async def script(peer: ScriptedPeer) -> None:
+        await peer.send_message(1, NDeleteRQ(message_id=1, requested_sop_instance_uid="1.2"))
+        answer = await peer.expect_message(NDeleteRQ.response)
+        assert answer.status == dimse.Status.SOP_CLASS_NOT_SUPPORTED
+        refused.set()
+        await peer.expect(ReleaseRQ)
+        await peer.send(ReleaseRP())
+
+    refused = trio.Event()
+    async with scripted(script, handler=handler, contexts=contexts(RT)):
+        await refused.wait()
+    assert handler.seen == []
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xff" * 100, bytes(100), b"\x10\0\x20\0LO\x0c\0cut", b"GET / HTTP/1.1\r\n"]
+)
+async def test_what_is_cut_off_or_no_data_set_never_reaches_a_handler(
+    data: bytes, autojump_clock: trio.abc.Clock
+) -> None:
+    handler = Everything({"1.2.3": attributes()})
+    async with served(handler) as peer:
+        await peer.associate([dimse.PresentationContext(RT, "1.2.840.10008.1.2.1")])
+        request = NSetRQ(message_id=1, requested_sop_instance_uid="1.2.3")
+        await peer.send_message(1, request, data)
+        answer = await peer.expect_message(NSetRQ.response)
+        assert answer.status == dimse.Status.PROCESSING_FAILURE
+    assert handler.seen == []
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        dimse.Reply(comment=5),  # type: ignore[arg-type]
+        dimse.Reply(sop_instance_uid=5),  # type: ignore[arg-type]
+        dimse.Reply(sop_instance_uid="中"),
+        dimse.Reply(sop_instance_uid="1" * 100),
+        dimse.Reply(attribute_identifiers=["PatientName"]),  # type: ignore[list-item]
+        dimse.Reply(attribute_identifiers=[1 << 40]),
+        dimse.Reply(attribute_identifiers=range(100_000)),
+        dimse.Reply(1.5),  # type: ignore[arg-type]
+    ],
+)
+async def test_a_reply_that_cannot_be_is_a_processing_failure(
+    reply: dimse.Reply, autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    handler = Everything({"1.2.3": attributes()})
+    handler.answer = reply
+    async with associated_pair(handler, contexts=contexts(RT)) as association:
+        with pytest.raises(dimse.StatusError) as caught:
+            await association.n_create(RT, "1.2.3", attributes(PatientID="1"))
+        assert caught.value.status == dimse.Status.PROCESSING_FAILURE
+        handler.answer = None
+        assert (await association.n_set(RT, "1.2.3", attributes())).status == 0
+    assert "handler failed" in caplog.text
+
+
+async def test_errors_do_not_show_what_is_in_data_sets(autojump_clock: trio.abc.Clock) -> None:
+    bad = DataElement(0x00101010, "US", None)
+    bad._value = "Doe^John"  # type: ignore[attr-defined]
+    data_set = attributes(PatientID="1")
+    data_set[0x00101010] = bad
+    async with associated_pair(Everything(), contexts=contexts(RT)) as association:
+        with pytest.raises(dimse.DataSetError) as caught:
+            await association.n_set(RT, "1.2.3", data_set)
+    assert "Doe" not in str(caught.value)
+    assert "(0010,1010)" in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("leave", ["release", "abort", "close"])
+async def test_a_report_to_a_peer_that_has_left_is_no_error_of_the_listener(
+    leave: str, autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Committing:
+        async def handle_n_action(self, request: dimse.NActionRequest) -> dimse.Status:
+            request.association.start_soon(self.report, request)
+            return dimse.Status.SUCCESS
+
+        async def report(self, request: dimse.NActionRequest) -> None:
+            await request.responded.wait()
+            await trio.sleep(1)
+            await request.association.n_event_report(COMMITMENT, "1.2", 1, check=False)
+
+    caplog.set_level("INFO")
+    async with served(Committing()) as peer:
+        await peer.associate(contexts(COMMITMENT))
+        request = NActionRQ(message_id=1, requested_sop_instance_uid="1.2", action_type_id=1)
+        await peer.send_message(1, request)
+        await peer.expect_message(NActionRSP)
+        if leave == "release":
+            await peer.release()
+        elif leave == "abort":
+            await peer.abort()
+        await peer.stream.aclose()
+        await trio.testing.wait_all_tasks_blocked(2)
+    assert "Traceback" not in caplog.text

@@ -54,6 +54,8 @@ _OPTION_BYTES: dict[Service, tuple[str, ...]] = {
     Service.NORMALIZED: tuple(attrs.fields_dict(QueryOptions)),  # Unified Procedure Step's C-FIND
 }
 """What each byte says, by what the SOP class does."""
+QUERYING = frozenset(_OPTION_BYTES)
+"""Services whose classes have query options."""
 
 
 class StorageLevel(enum.IntEnum):

@@ -13,6 +13,7 @@ import attrs
 
 from .errors import LocalProtocolError
 from .extended import (
+    QUERYING,
     STORAGE_SERVICE_CLASS,
     Options,
     QueryOptions,
@@ -32,7 +33,7 @@ from .pdus import (
     SOPClassExtended,
     UserInformation,
 )
-from .uids import NATIVE_TRANSFER_SYNTAXES, uid_name
+from .uids import NATIVE_TRANSFER_SYNTAXES, SOP_CLASSES, uid_name
 
 MAX_CONTEXTS = 128
 """Context IDs are odd bytes, so an association has at most 128 contexts (PS3.8 §9.3.2.2)."""
@@ -145,6 +146,7 @@ class Negotiated:
     max_performed: int
     peer: UserInformation
     extended: tuple[SOPClassExtended, ...] = ()
+    _identity_response: bytes | None = attrs.field(default=None, repr=False)
 
     def contexts_for(self, abstract_syntax: str) -> Iterator[AcceptedContext]:
         """The accepted contexts of an abstract syntax, in the order of their IDs."""
@@ -169,7 +171,7 @@ class Negotiated:
 
         `None` if there was none: the acceptor did not look at it, or was not asked to say so.
         """
-        return self.peer.user_identity_response
+        return self._identity_response
 
 
 def propose(
@@ -284,6 +286,7 @@ def outcome(
             context.context_id, context.abstract_syntax, syntax, scu, scp
         )
     peer = accept.user_information if requestor else request.user_information
+    identity = request.user_information.user_identity
     invoked, performed = _window(request, accept)
     return Negotiated(
         called_ae_title=request.called_ae_title,
@@ -294,8 +297,27 @@ def outcome(
         max_invoked=invoked if requestor else performed,
         max_performed=performed if requestor else invoked,
         peer=peer,
-        extended=accept.user_information.sop_class_extended,
+        extended=tuple(_agreed_options(request, accept)),
+        identity_response=(
+            accept.user_information.user_identity_response
+            if identity is not None and identity.response_requested
+            else None
+        ),
     )
+
+
+def _agreed_options(request: AssociateRQ, accept: AssociateAC) -> Iterator[SOPClassExtended]:
+    """The acceptor's answers to what was proposed; of query options, those that were."""
+    proposed = {item.sop_class_uid: item for item in request.user_information.sop_class_extended}
+    for item in accept.user_information.sop_class_extended:
+        asked = proposed.get(item.sop_class_uid)
+        entry = SOP_CLASSES.get(item.sop_class_uid)
+        if asked is not None and entry is not None and entry.service in QUERYING:
+            yield encode_options(
+                item.sop_class_uid, decode_query_options(asked) & decode_query_options(item)
+            )
+        elif asked is not None:
+            yield item
 
 
 def doubts(request: AssociateRQ, accept: AssociateAC) -> Iterator[str]:
