@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 from collections.abc import AsyncGenerator, Iterable, Iterator
@@ -60,13 +59,16 @@ def worklist_matches(identifier: Dataset, items: Iterable[Dataset]) -> Iterator[
 
 
 def _single_steps(item: Dataset) -> Iterator[Dataset]:
+    from pydicom import Dataset
+
     steps = list(item.get(_STEPS) or ())
     if len(steps) < 2:
         yield item
         return
     for step in steps:
-        single = copy.copy(item)
-        setattr(single, _STEPS, [step])
+        single = Dataset()
+        single.update(item)
+        single.add_new(_STEPS, "SQ", [step])  # set by name it would be changed in both
         yield single
 
 
