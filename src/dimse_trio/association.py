@@ -264,8 +264,10 @@ class Association(NormalizedServices):
         """A performed procedure step as a block: N-CREATE when it is entered (PS3.4 §F.7).
 
         Left by an exception or by cancellation, a step that has not ended is DISCONTINUED, for
-        which it takes at most 5 s. Left otherwise, it stays as it is: one that is IN PROGRESS can
-        be gone on with by its `uid`, and `resume_performed_step`.
+        which it takes at most 5 s; if that fails, it is logged and noted in the exception. So is a
+        step whose N-CREATE was cancelled when the peer had it already. Left otherwise, it stays as
+        it is: one that is IN PROGRESS can be gone on with by its `uid`, and
+        `resume_performed_step`.
 
         Args:
             scheduled: As `performed_step_attributes`.
