@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, cast, final
+from typing import TYPE_CHECKING, Any, Unpack, cast, final
 
 import trio
 
@@ -29,7 +29,7 @@ from .queries import Query, query
 from .relevant_patient import relevant_patient_query
 from .requests import MoveOriginator
 from .storing import TRANSCODED_AT_ONCE, OnMismatch, StoreResult, prepare
-from .worklist import worklist_query
+from .worklist import WorklistKeys, worklist_query
 
 if TYPE_CHECKING:
     import os
@@ -238,7 +238,7 @@ class Association(NormalizedServices):
         """`find(query("IMAGE", **keys))`."""
         return self.find(query("IMAGE", **keys))
 
-    def find_worklist(self, **keys: Any) -> FindOperation:
+    def find_worklist(self, **keys: Unpack[WorklistKeys]) -> FindOperation:
         """`find(worklist_query(**keys))`: scheduled procedure steps (PS3.4 Annex K)."""
         return self.find(worklist_query(**keys))
 

@@ -235,3 +235,14 @@ async def test_a_query_of_another_form_finds_the_item(identifier: Dataset, tmp_p
     async with associated_pair(dimse.WorklistFolder(tmp_path)) as association:
         [found] = await association.find(identifier, model=dimse.Model.WORKLIST.value[0])
     assert found.PatientID == "B"
+
+
+async def test_a_remote_ae_is_asked_for_its_worklist_too(tmp_path: Path) -> None:
+    write(tmp_path, item("A", step(Modality="CT")))
+    write(tmp_path, item("B", step(Modality="MR")))
+    async with (
+        dimse.open_server(dimse.WorklistFolder(tmp_path), ae_title="RIS") as server,
+        dimse.RemoteAE("RIS", "127.0.0.1", server.port) as remote,
+    ):
+        [found] = await remote.find_worklist(Modality="MR")
+    assert found.PatientID == "B"
