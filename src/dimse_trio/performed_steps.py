@@ -100,6 +100,9 @@ def performed_step_attributes(
 
     # a data set is iterable itself, over its elements
     items = [scheduled] if isinstance(scheduled, Dataset) else list(scheduled)
+    for item in items:  # what is never looked at would be left in the item's character set
+        for _ in item.iterall():
+            pass
     now = dt.datetime.now()
     step = Dataset()
     study = attributes.pop("StudyInstanceUID", None)
@@ -107,7 +110,7 @@ def performed_step_attributes(
         _scheduled(item, study) for item in items or [Dataset()]
     ]
     for item in items[:1]:
-        _copy(item, step, ("SpecificCharacterSet", *PATIENT_2))
+        _copy(item, step, PATIENT_2)
         for inner in items_of(item, "ScheduledProcedureStepSequence")[:1]:
             _copy(inner, step, ("Modality",))
             if inner.get("ScheduledStationAETitle"):

@@ -10,8 +10,10 @@ import trio
 from pydicom import Dataset
 
 import dimse_trio as dimse
+from dimse_trio import datasets
 from dimse_trio.testing import associated_pair
 
+from .script import encoded
 from .test_worklist import item, step
 
 MPPS = dimse.uid_of("ModalityPerformedProcedureStep")
@@ -289,3 +291,18 @@ async def test_a_step_that_could_not_be_discontinued_is_logged_and_noted(
     assert ("is over" if gone else "0x0110") in note
     assert "could not be discontinued" in caplog.text
     assert "Ada" not in caplog.text + note
+
+
+async def test_a_worklist_items_character_set_does_not_limit_what_is_reported() -> None:
+    handler = dimse.PerformedProcedureSteps()
+    protocol = Dataset()
+    protocol.CodeMeaning = "Schädel"
+    scheduled = item("Ä", step(ScheduledProtocolCodeSequence=[protocol]))
+    scheduled.SpecificCharacterSet = "ISO_IR 100"
+    received = datasets.decode(encoded(scheduled), "1.2.840.10008.1.2.1")
+    async with pair(handler) as association:
+        begun = await association.create_performed_step(received, PerformedLocation="東京")
+        kept = await state(association, begun.uid)
+    [order] = kept.ScheduledStepAttributesSequence
+    assert order.ScheduledProtocolCodeSequence[0].CodeMeaning == "Schädel"
+    assert (kept.PatientName, kept.PerformedLocation) == ("Ä^X", "東京")
