@@ -148,6 +148,7 @@ if TYPE_CHECKING:
     from .ups_server import ProcedureSteps as ProcedureSteps
     from .ups_server import StepStorage as StepStorage
     from .worklist import WorklistFolder as WorklistFolder
+    from .worklist import WorklistKeys as WorklistKeys
     from .worklist import worklist_matches as worklist_matches
     from .worklist import worklist_query as worklist_query
 else:
@@ -211,7 +212,7 @@ else:
         "ups_claim": "Claim Code",
         "ups_events": "StepEvent StepEvents",
         "ups_server": "ProcedureSteps StepStorage",
-        "worklist": "WorklistFolder worklist_matches worklist_query",
+        "worklist": "WorklistFolder WorklistKeys worklist_matches worklist_query",
     }
     _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 

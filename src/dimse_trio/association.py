@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, cast, final
+from typing import TYPE_CHECKING, Any, Unpack, cast, final
 
 import trio
 
@@ -29,7 +29,7 @@ from .queries import Query, query
 from .relevant_patient import relevant_patient_query
 from .requests import MoveOriginator
 from .storing import TRANSCODED_AT_ONCE, OnMismatch, StoreResult, prepare
-from .worklist import worklist_query
+from .worklist import WorklistKeys, worklist_query
 
 if TYPE_CHECKING:
     import os
@@ -238,7 +238,7 @@ class Association(NormalizedServices):
         """`find(query("IMAGE", **keys))`."""
         return self.find(query("IMAGE", **keys))
 
-    def find_worklist(self, **keys: Any) -> FindOperation:
+    def find_worklist(self, **keys: Unpack[WorklistKeys]) -> FindOperation:
         """`find(worklist_query(**keys))`: scheduled procedure steps (PS3.4 Annex K)."""
         return self.find(worklist_query(**keys))
 
@@ -264,8 +264,10 @@ class Association(NormalizedServices):
         """A performed procedure step as a block: N-CREATE when it is entered (PS3.4 §F.7).
 
         Left by an exception or by cancellation, a step that has not ended is DISCONTINUED, for
-        which it takes at most 5 s. Left otherwise, it stays as it is: one that is IN PROGRESS can
-        be gone on with by its `uid`, and `resume_performed_step`.
+        which it takes at most 5 s; if that fails, it is logged and noted in the exception. So is a
+        step whose N-CREATE was cancelled when the peer had it already. Left otherwise, it stays as
+        it is: one that is IN PROGRESS can be gone on with by its `uid`, and
+        `resume_performed_step`.
 
         Args:
             scheduled: As `performed_step_attributes`.

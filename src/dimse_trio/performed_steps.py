@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
+import logging
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, final
 
 import attrs
 import trio
 
-from .errors import DimseError, LocalProtocolError
+from .errors import DimseError, LocalProtocolError, StatusError
+from .protocol.status import Status
 from .protocol.uids import new_uid, uid_of
 from .step_rules import (
     COMPLETED,
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
     from .association import Association
     from .normalized import NormalizedResult
+
+logger = logging.getLogger("dimse_trio.performed_steps")
 
 MPPS = uid_of("ModalityPerformedProcedureStep")
 _DISCONTINUE_TIMEOUT = 5.0
@@ -96,6 +100,9 @@ def performed_step_attributes(
 
     # a data set is iterable itself, over its elements
     items = [scheduled] if isinstance(scheduled, Dataset) else list(scheduled)
+    for item in items:  # what is never looked at would be left in the item's character set
+        for _ in item.iterall():
+            pass
     now = dt.datetime.now()
     step = Dataset()
     study = attributes.pop("StudyInstanceUID", None)
@@ -103,7 +110,7 @@ def performed_step_attributes(
         _scheduled(item, study) for item in items or [Dataset()]
     ]
     for item in items[:1]:
-        _copy(item, step, ("SpecificCharacterSet", *PATIENT_2))
+        _copy(item, step, PATIENT_2)
         for inner in items_of(item, "ScheduledProcedureStepSequence")[:1]:
             _copy(inner, step, ("Modality",))
             if inner.get("ScheduledStationAETitle"):
@@ -236,15 +243,39 @@ async def performed_procedure_step(
     attributes: dict[str, Any],
 ) -> AsyncGenerator[PerformedStep]:
     """See `Association.performed_procedure_step`."""
-    step = await create_performed_step(association, scheduled, sop_instance_uid, attributes)
+    made = performed_step_attributes(scheduled, **attributes)
+    step = PerformedStep(association, sop_instance_uid or new_uid())
+    try:
+        step.uid = (await association.n_create(MPPS, step.uid, made)).sop_instance_uid
+    except trio.Cancelled as error:  # the peer may have had it
+        await _give_up(step, association, error)
+        raise
     try:
         yield step
-    except BaseException:
-        if step.status not in FINAL and association.is_open:
-            deadline = trio.current_time() + _DISCONTINUE_TIMEOUT
-            with trio.CancelScope(deadline=deadline, shield=True), suppress(DimseError):
-                await step.discontinue()  # if that fails, the block's own exception says more
+    except BaseException as error:
+        if step.status not in FINAL:
+            await _give_up(step, association, error)
         raise
+
+
+async def _give_up(step: PerformedStep, association: Association, why: BaseException) -> None:
+    """Discontinue a step; if that fails, log it, and note it in the exception."""
+    problem = "the association is over"
+    if association.is_open:
+        problem = f"no answer within {_DISCONTINUE_TIMEOUT:g} s"
+        with trio.move_on_after(_DISCONTINUE_TIMEOUT, shield=True):
+            try:
+                await step.discontinue()
+                return
+            except StatusError as error:
+                if error.status == Status.NO_SUCH_SOP_INSTANCE:
+                    return  # it was not begun after all
+                problem = str(error.status)
+            except DimseError as error:
+                problem = type(error).__name__
+    note = f"a performed procedure step could not be discontinued: {problem}"
+    logger.warning("%s", note)
+    why.add_note(f"{note}; its UID is {step.uid}")
 
 
 def _changes(series: tuple[PerformedSeries, ...], attributes: dict[str, Any]) -> Dataset:

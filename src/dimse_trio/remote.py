@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast, final
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, Unpack, cast, final
 
 import trio
 
@@ -43,6 +43,7 @@ from .remote_find import RemoteFind
 from .sending import Sending, StoreOutcome, StoreProgress
 from .server import Server, open_server
 from .storing import OnMismatch, check_policy
+from .worklist import WorklistKeys, worklist_query
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -286,6 +287,10 @@ class RemoteAE:
     def find_instances(self, **keys: Any) -> RemoteFind:
         """`find(query("IMAGE", **keys))`."""
         return self.find(query("IMAGE", **keys))
+
+    def find_worklist(self, **keys: Unpack[WorklistKeys]) -> RemoteFind:
+        """`find(worklist_query(**keys))`."""
+        return self.find(worklist_query(**keys))
 
     async def move(self, what: Query, *, destination: str, check: bool = True) -> RetrieveResult:
         """C-MOVE: have the peer send instances to the AE `destination`.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
+import datetime as dt
 import json
 import logging
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypedDict, Unpack
 
 import attrs
 import trio
@@ -29,7 +29,48 @@ _OPTIONS = MatchingOptions(combined_datetime=True)
 _STEPS = "ScheduledProcedureStepSequence"
 
 
-def worklist_query(**keys: Any) -> Query:
+Text: TypeAlias = str | Sequence[str] | None
+Date: TypeAlias = str | dt.date | tuple[str | dt.date | None, str | dt.date | None] | None
+Time: TypeAlias = str | dt.time | tuple[str | dt.time | None, str | dt.time | None] | None
+
+
+class WorklistKeys(TypedDict, total=False):
+    """What worklists are asked by, for type checkers (PS3.4 Table K.6-1).
+
+    A value is as for `query`, a pair a range. Other keywords work, too.
+    """
+
+    return_keys: bool
+    universal_wildcard: bool
+    ScheduledStationAETitle: Text
+    ScheduledStationName: Text
+    ScheduledProcedureStepLocation: Text
+    ScheduledProcedureStepStartDate: Date
+    ScheduledProcedureStepStartTime: Time
+    ScheduledProcedureStepEndDate: Date
+    ScheduledProcedureStepEndTime: Time
+    ScheduledPerformingPhysicianName: Text
+    ScheduledProcedureStepDescription: Text
+    ScheduledProcedureStepID: Text
+    ScheduledProcedureStepStatus: Text
+    Modality: Text
+    PatientName: Text
+    PatientID: Text
+    IssuerOfPatientID: Text
+    PatientBirthDate: Date
+    PatientSex: Text
+    AdmissionID: Text
+    CurrentPatientLocation: Text
+    AccessionNumber: Text
+    RequestingPhysician: Text
+    ReferringPhysicianName: Text
+    StudyInstanceUID: Text
+    RequestedProcedureID: Text
+    RequestedProcedureDescription: Text
+    RequestedProcedurePriority: Text
+
+
+def worklist_query(**keys: Unpack[WorklistKeys]) -> Query:
     """`query("WORKLIST", **keys)`: an identifier for the modality worklist (PS3.4 §K.6).
 
     Keys of the scheduled procedure step, such as ScheduledStationAETitle, Modality and
@@ -38,7 +79,8 @@ def worklist_query(**keys: Any) -> Query:
     Raises:
         QueryError: As `query`.
     """
-    return query("WORKLIST", **keys)
+    values: dict[str, Any] = dict(keys)
+    return query("WORKLIST", **values)
 
 
 def worklist_matches(identifier: Dataset, items: Iterable[Dataset]) -> Iterator[Dataset]:
@@ -60,13 +102,16 @@ def worklist_matches(identifier: Dataset, items: Iterable[Dataset]) -> Iterator[
 
 
 def _single_steps(item: Dataset) -> Iterator[Dataset]:
+    from pydicom import Dataset
+
     steps = list(item.get(_STEPS) or ())
     if len(steps) < 2:
         yield item
         return
     for step in steps:
-        single = copy.copy(item)
-        setattr(single, _STEPS, [step])
+        single = Dataset()
+        single.update(item)
+        single.add_new(_STEPS, "SQ", [step])  # set by name it would be changed in both
         yield single
 
 

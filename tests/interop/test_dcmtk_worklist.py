@@ -108,3 +108,35 @@ async def test_dcmtk_finds_the_items_of_our_folder(dcmtk: Any, tmp_path: Path) -
         )
     found = [pydicom.dcmread(path, force=True) for path in result.files]
     assert [str(item.PatientName) for item in found] == ["Müller^No1", "Müller^No3"]
+
+
+async def test_a_folder_of_ours_answers_as_dcmtks_does(dcmtk: Any, tmp_path: Path) -> None:
+    items = list(map(worklist_item, range(6)))
+    for number, item in enumerate(items):
+        [step] = item.ScheduledProcedureStepSequence
+        step.ScheduledProcedureStepStartDate = f"202601{2 + number // 2:02d}"
+        step.ScheduledProcedureStepStartTime = f"{9 + number:02d}00"
+    queries = [
+        dimse.worklist_query(),
+        dimse.worklist_query(Modality="MR"),
+        dimse.worklist_query(PatientName="M?ller^No*", AccessionNumber="ACC1"),
+        dimse.worklist_query(ScheduledProcedureStepStartDate="20260103-"),
+        dimse.worklist_query(ScheduledProcedureStepStartTime=(None, "1030")),
+        dimse.worklist_query(
+            ScheduledProcedureStepStartDate=("20260102", "20260104"),
+            ScheduledProcedureStepStartTime=("1000", "1300"),
+        ),
+        dimse.worklist_query(PatientID="none"),
+    ]
+    answers: list[list[list[str]]] = []
+    async with dcmtk.wlmscpfs(tmp_path, items, options=["-csk"]) as peer:
+        ours = dimse.WorklistFolder(tmp_path / peer.ae_title)
+        async with dimse.open_server(ours, ae_title=peer.ae_title) as server:
+            for port in (peer.port, server.port):
+                async with dimse.open_association(
+                    "127.0.0.1", port, called_ae_title=peer.ae_title
+                ) as association:
+                    found = [await association.find(query) for query in queries]
+                    answers.append([sorted(i.PatientID for i in matches) for matches in found])
+    assert answers[0] == answers[1]
+    assert [len(found) for found in answers[1]] == [6, 3, 1, 4, 2, 4, 0]

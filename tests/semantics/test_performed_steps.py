@@ -10,8 +10,10 @@ import trio
 from pydicom import Dataset
 
 import dimse_trio as dimse
+from dimse_trio import datasets
 from dimse_trio.testing import associated_pair
 
+from .script import encoded
 from .test_worklist import item, step
 
 MPPS = dimse.uid_of("ModalityPerformedProcedureStep")
@@ -213,3 +215,94 @@ async def test_a_step_is_not_completed_without_a_series() -> None:
         with pytest.raises(dimse.LocalProtocolError, match="PerformedSeriesSequence"):
             await performed.complete()
         assert performed.status == "IN PROGRESS"
+
+
+class _Slow(dimse.PerformedProcedureSteps):
+    """Answers a second after it has done what was asked for."""
+
+    async def handle_n_create(self, request: dimse.NCreateRequest) -> dimse.Reply:
+        reply = await super().handle_n_create(request)
+        await trio.sleep(1)
+        return reply
+
+    async def handle_n_set(self, request: dimse.NSetRequest) -> dimse.Reply:
+        reply = await super().handle_n_set(request)
+        await trio.sleep(1)
+        return reply
+
+    @property
+    def status(self) -> str:
+        assert isinstance(self.store, dimse.PerformedStepMemory)
+        [kept] = self.store.steps.values()
+        return str(kept.PerformedProcedureStepStatus)
+
+
+async def test_a_step_whose_creation_was_cancelled_too_late_is_discontinued(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    slow = _Slow()
+    async with pair(slow) as association:
+        with trio.move_on_after(0.5):
+            async with association.performed_procedure_step(item("A", step())):
+                pytest.fail("the block is not entered")
+        assert slow.status == "DISCONTINUED"
+        assert association.is_open
+
+
+async def test_a_completion_that_was_cancelled_too_late_counts(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    slow = _Slow()
+    async with pair(slow) as association:
+        with trio.move_on_after(1.5):
+            async with association.performed_procedure_step(item("A", step())) as performed:
+                await performed.complete(SERIES)
+        assert slow.status == "COMPLETED"
+
+
+async def test_the_end_of_the_association_discontinues_the_step_first(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    slow = _Slow()
+    with trio.move_on_after(3):
+        async with pair(slow) as association:
+            async with association.performed_procedure_step(item("A", step())):
+                await trio.sleep_forever()
+    assert slow.status == "DISCONTINUED"
+
+
+class _Refusing(dimse.PerformedProcedureSteps):
+    async def handle_n_set(self, request: dimse.NSetRequest) -> dimse.Reply:
+        return dimse.Reply(dimse.Status.PROCESSING_FAILURE)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_a_step_that_could_not_be_discontinued_is_logged_and_noted(
+    gone: bool, autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(RuntimeError, match="tube") as caught:
+        async with pair(_Refusing()) as association:
+            async with association.performed_procedure_step(item("Ada", step())) as performed:
+                if gone:
+                    await association.abort()
+                raise RuntimeError("the tube broke")
+    [note] = caught.value.__notes__
+    assert performed.uid in note
+    assert ("is over" if gone else "0x0110") in note
+    assert "could not be discontinued" in caplog.text
+    assert "Ada" not in caplog.text + note
+
+
+async def test_a_worklist_items_character_set_does_not_limit_what_is_reported() -> None:
+    handler = dimse.PerformedProcedureSteps()
+    protocol = Dataset()
+    protocol.CodeMeaning = "Schädel"
+    scheduled = item("Ä", step(ScheduledProtocolCodeSequence=[protocol]))
+    scheduled.SpecificCharacterSet = "ISO_IR 100"
+    received = datasets.decode(encoded(scheduled), "1.2.840.10008.1.2.1")
+    async with pair(handler) as association:
+        begun = await association.create_performed_step(received, PerformedLocation="東京")
+        kept = await state(association, begun.uid)
+    [order] = kept.ScheduledStepAttributesSequence
+    assert order.ScheduledProtocolCodeSequence[0].CodeMeaning == "Schädel"
+    assert (kept.PatientName, kept.PerformedLocation) == ("Ä^X", "東京")

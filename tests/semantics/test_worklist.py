@@ -144,7 +144,7 @@ async def test_files_are_read_again_when_they_change_and_broken_ones_left_out(
 async def test_a_worklist_is_no_archive(tmp_path: Path) -> None:
     async with associated_pair(dimse.WorklistFolder(tmp_path)) as association:
         with pytest.raises(dimse.ContextNotAccepted):
-            await association.find_studies()
+            association.find_studies()
 
 
 def test_keys_of_the_step_go_into_its_item_and_are_checked() -> None:
@@ -184,3 +184,65 @@ async def test_what_is_known_of_a_patient_is_one_match(
 def test_relevant_patient_information_is_about_one_patient(patient: str, about: str) -> None:
     with pytest.raises(dimse.QueryError):
         dimse.relevant_patient_query(patient, about)
+
+
+async def test_an_item_with_two_steps_has_both_of_them_the_next_time_too(tmp_path: Path) -> None:
+    write(tmp_path, item("A", step(Modality="CT"), step(Modality="MR")))
+    async with associated_pair(dimse.WorklistFolder(tmp_path)) as association:
+        for _ in range(2):
+            found = await association.find_worklist()
+            steps = [match.ScheduledProcedureStepSequence for match in found]
+            assert [[each.Modality for each in sequence] for sequence in steps] == [["CT"], ["MR"]]
+
+
+def _odd(**values: object) -> Dataset:
+    identifier = Dataset()
+    identifier.PatientID = "B"
+    for keyword, value in values.items():
+        identifier.add_new(keyword, "SQ" if isinstance(value, list) else "LO", value)
+    return identifier
+
+
+def _group_lengths() -> Dataset:
+    identifier = _odd()
+    identifier.add_new(0x00100000, "UL", 4)
+    identifier.add_new(0x00400000, "UL", 4)
+    return identifier
+
+
+def _wildcards() -> Dataset:
+    inner = Dataset()
+    inner.add_new("ScheduledProcedureStepStartDate", "LO", "*")
+    return _odd(ScheduledProcedureStepSequence=[inner], StudyInstanceUID="*")
+
+
+@pytest.mark.parametrize(
+    "identifier",
+    [
+        _odd(),
+        _odd(ScheduledProcedureStepSequence=[]),
+        _odd(ScheduledProcedureStepSequence=[Dataset()]),
+        _odd(ScheduledProcedureStepSequence=[Dataset(), Dataset()]),
+        _odd(QueryRetrieveLevel="worklist"),
+        _group_lengths(),
+        _wildcards(),
+    ],
+    ids=["absent", "empty", "empty-item", "two-items", "level", "group-lengths", "wildcards"],
+)
+async def test_a_query_of_another_form_finds_the_item(identifier: Dataset, tmp_path: Path) -> None:
+    for name in "AB":
+        write(tmp_path, item(name, step()))
+    async with associated_pair(dimse.WorklistFolder(tmp_path)) as association:
+        [found] = await association.find(identifier, model=dimse.Model.WORKLIST.value[0])
+    assert found.PatientID == "B"
+
+
+async def test_a_remote_ae_is_asked_for_its_worklist_too(tmp_path: Path) -> None:
+    write(tmp_path, item("A", step(Modality="CT")))
+    write(tmp_path, item("B", step(Modality="MR")))
+    async with (
+        dimse.open_server(dimse.WorklistFolder(tmp_path), ae_title="RIS") as server,
+        dimse.RemoteAE("RIS", "127.0.0.1", server.port) as remote,
+    ):
+        [found] = await remote.find_worklist(Modality="MR")
+    assert found.PatientID == "B"

@@ -15,7 +15,7 @@ from dimse_trio import __version__
 from .errors import EPILOG, ExitCode, report, report_failure
 from .options import CONTEXT_SETTINGS
 
-COMMANDS = ("echo", "find", "get", "move", "store", "archive", "receive", "worklist", "ups")
+COMMANDS = ("echo", "find", "get", "move", "store", "archive", "receive", "worklist", "mpps", "ups")
 """Each is a function of that name in a module of that name."""
 
 

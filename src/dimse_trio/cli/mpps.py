@@ -1,0 +1,268 @@
+"""`dimse-trio mpps`: Modality Performed Procedure Steps, as a modality reports them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import trio
+
+import dimse_trio as dimse
+
+from .errors import EPILOG, CommandFailed, ExitCode
+from .find import json_model
+from .keys import parse_keys
+from .options import (
+    CONTEXT_SETTINGS,
+    Client,
+    client_options,
+    peer_argument,
+)
+from .output import Format, Output
+from .running import Work, run
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+STEP = dimse.uid_of("ModalityPerformedProcedureStep")
+RETRIEVE = dimse.uid_of("ModalityPerformedProcedureStepRetrieve")
+_REASONS = {
+    "doctor": ("110500", "Doctor canceled procedure"),
+    "equipment": ("110501", "Equipment failure"),
+    "wrong-order": ("110502", "Incorrect procedure ordered"),
+    "refused": ("110505", "Patient refused to continue procedure"),
+    "no-show": ("110507", "Patient did not arrive"),
+    "duplicate": ("110510", "Duplicate order"),
+    "unspecified": ("110513", "Discontinued for unspecified reason"),
+    "wrong-entry": ("110514", "Incorrect worklist entry selected"),
+    "condition": ("110515", "Patient condition prevented continuing"),
+}
+"""What they are called here, and in PS3.16 CID 9300."""
+
+_attributes = click.option(
+    "-k",
+    "--key",
+    "keys",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="An attribute by keyword, tag or path, and its value. May be repeated.",
+)
+_files = click.argument("files", nargs=-1, type=click.Path(exists=True))
+_series_options = (
+    click.option("--protocol", metavar="NAME", help="Protocol Name where FILES have none."),
+    click.option("--retrieve-aet", metavar="TITLE", help="AE title to retrieve FILES from."),
+)
+
+
+@click.group(
+    context_settings=CONTEXT_SETTINGS,
+    epilog=EPILOG,
+    short_help="Report what a modality performs (MPPS).",
+)
+def mpps() -> None:
+    """Modality Performed Procedure Steps (PS3.4 Annex F): begin, end and read them.
+
+    They are received by `dimse-trio worklist --steps`.
+
+    \b
+    Examples:
+      dimse-trio find RIS --model worklist -k PatientID=4711 --json > item.json
+      uid=$(dimse-trio mpps create RIS --item item.json)
+      dimse-trio mpps complete RIS $uid images/
+    """  # noqa: D301 - \b is for click
+
+
+@mpps.command(context_settings=CONTEXT_SETTINGS, epilog=EPILOG, short_help="Begin a step.")
+@peer_argument
+@click.option(
+    "--item",
+    "items",
+    type=click.Path(allow_dash=True, exists=True, dir_okay=False),
+    multiple=True,
+    help="The worklist item that is performed: a DICOM file, or what find --json prints; - is"
+    " standard input. May be repeated.",
+)
+@click.option("--uid", metavar="UID", help="The step's UID.  [default: a new one]")
+@_attributes
+@client_options
+def create(
+    client: Client, items: tuple[str, ...], uid: str | None, keys: tuple[str, ...]
+) -> ExitCode:
+    """Tell PEER that a procedure step is IN PROGRESS, and print its UID (N-CREATE).
+
+    \b
+    Examples:
+      dimse-trio mpps create RIS --item item.wl
+      dimse-trio mpps create RIS -k Modality=CT -k PatientName=Doe^Jane -k PatientID=4711
+    """  # noqa: D301 - \b is for click
+    scheduled = [item for path in items for item in _read_items(path)]
+    values = _values(keys)
+    if not scheduled:
+        values.setdefault("PerformedStationAETitle", client.calling_ae_title)
+
+    async def command(work: Work) -> ExitCode:
+        async with work.association(client.association(_contexts(STEP))) as association:
+            step = await association.create_performed_step(
+                scheduled, sop_instance_uid=uid, **values
+            )
+            await Output(work.output_closed, Format.TABLE).line(step.uid)
+        return ExitCode.DONE
+
+    return run(command, timeout=client.timeout)
+
+
+@mpps.command(context_settings=CONTEXT_SETTINGS, epilog=EPILOG, short_help="End a step well.")
+@peer_argument
+@click.argument("uid")
+@_files
+@_series_options[0]
+@_series_options[1]
+@_attributes
+@client_options
+def complete(
+    client: Client,
+    uid: str,
+    files: tuple[str, ...],
+    protocol: str | None,
+    retrieve_aet: str | None,
+    keys: tuple[str, ...],
+) -> ExitCode:
+    """Tell PEER that the step UID is COMPLETED, and which instances it has made (N-SET).
+
+    FILES are DICOM files, and folders of them.
+    """
+    if not files:
+        raise click.UsageError("a step is COMPLETED with one series at least: name its FILES")
+
+    async def command(work: Work) -> ExitCode:
+        series = await _series(files, protocol, retrieve_aet)
+        async with work.association(client.association(_contexts(STEP))) as association:
+            step = association.resume_performed_step(uid)
+            await step.complete(*series, **_values(keys))
+        return ExitCode.DONE
+
+    return run(command, timeout=client.timeout)
+
+
+@mpps.command(context_settings=CONTEXT_SETTINGS, epilog=EPILOG, short_help="Give a step up.")
+@peer_argument
+@click.argument("uid")
+@_files
+@click.option(
+    "--reason",
+    type=click.Choice(list(_REASONS), case_sensitive=False),
+    default="unspecified",
+    show_default=True,
+    help="Why: a code of PS3.16 CID 9300.",
+)
+@_series_options[0]
+@_series_options[1]
+@_attributes
+@client_options
+def discontinue(
+    client: Client,
+    uid: str,
+    files: tuple[str, ...],
+    reason: str,
+    protocol: str | None,
+    retrieve_aet: str | None,
+    keys: tuple[str, ...],
+) -> ExitCode:
+    """Tell PEER that the step UID is DISCONTINUED, and what it has made nevertheless (N-SET)."""
+    code, meaning = _REASONS[reason.lower()]
+
+    async def command(work: Work) -> ExitCode:
+        series = await _series(files, protocol, retrieve_aet)
+        async with work.association(client.association(_contexts(STEP))) as association:
+            step = association.resume_performed_step(uid)
+            await step.discontinue((code, "DCM", meaning), *series, **_values(keys))
+        return ExitCode.DONE
+
+    return run(command, timeout=client.timeout)
+
+
+@mpps.command(context_settings=CONTEXT_SETTINGS, epilog=EPILOG, short_help="Read a step.")
+@peer_argument
+@click.argument("uid")
+@client_options
+def get(client: Client, uid: str) -> ExitCode:
+    """Print the step UID as PEER has it, in the DICOM JSON Model (N-GET)."""
+
+    async def command(work: Work) -> ExitCode:
+        async with work.association(client.association(_contexts(RETRIEVE))) as association:
+            result = await association.n_get(RETRIEVE, uid)
+            await Output(work.output_closed, Format.JSON).json(json_model(result.data_set))
+        return ExitCode.DONE
+
+    return run(command, timeout=client.timeout)
+
+
+def _contexts(sop_class_uid: str) -> list[dimse.PresentationContext]:
+    return [dimse.PresentationContext(sop_class_uid)]
+
+
+def _values(keys: Iterable[str]) -> dict[str, Any]:
+    """Attributes of the step itself, by keyword."""
+    parsed = parse_keys(keys)
+    if inner := [key.attribute.name for key in parsed if len(key.attribute.tags) > 1]:
+        raise dimse.QueryError(f"{inner[0]} is in a sequence; only a step's own attributes are set")
+    return {key.attribute.name: key.value for key in parsed}
+
+
+async def _series(
+    files: Iterable[str], protocol: str | None, retrieve_aet: str | None
+) -> list[dimse.PerformedSeries]:
+    """The series of files and of all in folders."""
+    instances, unreadable = await dimse.scan_files(files)
+    if unreadable:
+        raise CommandFailed(f"{unreadable[0].path}: {unreadable[0].error}")
+    headers = await trio.to_thread.run_sync(_headers, instances)
+    members: dict[str, list[Dataset]] = {}
+    for header in headers:
+        members.setdefault(str(header.get("SeriesInstanceUID", "")), []).append(header)
+    return [
+        dimse.PerformedSeries(
+            uid,
+            str(first.get("ProtocolName") or protocol or first.get("SeriesDescription") or ""),
+            [_uids(header) for header in members[uid] if "Rows" in header],
+            [_uids(header) for header in members[uid] if "Rows" not in header],
+            attributes={
+                "RetrieveAETitle": retrieve_aet,
+                "SeriesDescription": first.get("SeriesDescription"),
+                "OperatorsName": first.get("OperatorsName"),
+                "PerformingPhysicianName": first.get("PerformingPhysicianName"),
+            },
+        )
+        for uid, (first, *_) in members.items()
+    ]
+
+
+def _uids(header: Dataset) -> tuple[str, str]:
+    return str(header.file_meta.MediaStorageSOPClassUID), str(header.SOPInstanceUID)
+
+
+def _headers(instances: Iterable[dimse.Instance]) -> list[Dataset]:
+    import pydicom
+
+    return [pydicom.dcmread(instance.path, stop_before_pixels=True) for instance in instances]
+
+
+def _read_items(path: str) -> list[Dataset]:
+    """Worklist items of a file: DICOM, or an object of the DICOM JSON Model on each line."""
+    from io import BytesIO
+
+    import pydicom
+
+    data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    try:
+        if data.lstrip()[:1] != b"{":
+            return [pydicom.dcmread(BytesIO(data))]
+        return [pydicom.Dataset.from_json(json.loads(line)) for line in data.splitlines() if line]
+    except Exception as error:  # pydicom raises whatever its parser meets
+        raise CommandFailed(
+            f"{path} is neither a DICOM file nor what find --json prints", ExitCode.USAGE
+        ) from error

@@ -1,0 +1,90 @@
+"""`dimse-trio mpps`, reporting to `dimse-trio worklist --steps`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom import Dataset
+
+from .program import Running, run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A worklist with one item."""
+    step = Dataset()
+    step.Modality = "MR"
+    step.ScheduledStationAETitle = "MRSCAN"
+    item = Dataset()
+    item.PatientName = "Ada^Example"
+    item.StudyInstanceUID = "2.25.7"
+    item.ScheduledProcedureStepSequence = [step]
+    worklist = tmp_path / "worklist"
+    worklist.mkdir()
+    (worklist / "item.json").write_text(json.dumps(item.to_json_dict()))
+    return worklist
+
+
+async def test_a_step_is_created_from_what_find_prints_and_completed(
+    files: list[Path], folder: Path, tmp_path: Path
+) -> None:
+    item, steps = tmp_path / "item.json", tmp_path / "steps"
+    async with await Running.start("worklist", folder, "--steps", steps, "--port", 0) as program:
+        peer = (f"127.0.0.1:{await program.listening()}", "--aec", "DIMSE-TRIO")
+        found = await run("find", *peer, "--model", "worklist", "--json")
+        item.write_text(found.check_done().stdout)
+        created = await run("mpps", "create", *peer, "--item", item)
+        uid = created.check_done().stdout.strip()
+        protocol = ("--protocol", "HEAD", "--retrieve-aet", "ARCHIVE")
+        (await run("mpps", "complete", *peer, uid, *files, *protocol)).check_done()
+        [got] = (await run("mpps", "get", *peer, uid)).check_done().objects
+        assert got["00100010"]["Value"][0]["Alphabetic"] == "Ada^Example"
+        assert got["00400252"]["Value"] == ["COMPLETED"]
+        refused = await run("mpps", "discontinue", *peer, uid)
+        refused.check(1, "0x0110", "may no longer be updated")
+    step = pydicom.dcmread(steps / f"{uid}.dcm")
+    assert step.PerformedStationAETitle == "MRSCAN"
+    series = step.PerformedSeriesSequence
+    references = [
+        reference
+        for each in series
+        for reference in (
+            *each.ReferencedImageSequence,
+            *each.ReferencedNonImageCompositeSOPInstanceSequence,
+        )
+    ]
+    assert {each.RetrieveAETitle for each in series} == {"ARCHIVE"}
+    assert len(references) == len(files)
+
+
+async def test_a_step_is_given_up_for_a_reason(folder: Path, tmp_path: Path) -> None:
+    async with await Running.start("worklist", folder, "--steps", tmp_path, "--port", 0) as program:
+        peer = (f"127.0.0.1:{await program.listening()}", "--aec", "DIMSE-TRIO")
+        keys = ("-k", "Modality=US", "-k", "PatientID=4711", "--uid", "1.2.3")
+        created = await run("mpps", "create", *peer, *keys, "--aet", "SCANNER")
+        assert created.check_done().stdout == "1.2.3\n"
+        (await run("mpps", "discontinue", *peer, "1.2.3", "--reason", "refused")).check_done()
+    step = pydicom.dcmread(tmp_path / "1.2.3.dcm")
+    assert step.PerformedStationAETitle == "SCANNER"
+    [code] = step.PerformedProcedureStepDiscontinuationReasonCodeSequence
+    assert code.CodeValue == "110505"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("create", "127.0.0.1:1", "--item", "README"), "neither"),
+        (("create", "127.0.0.1:1", "-k", "PatientNam=X"), "PatientName"),
+        (("create", "127.0.0.1:1", "-k", "ProcedureCodeSequence.CodeValue=1"), "sequence"),
+        (("complete", "127.0.0.1:1", "1.2.3"), "FILES"),
+        (("discontinue", "127.0.0.1:1", "1.2.3", "--reason", "boredom"), "unspecified"),
+    ],
+)
+async def test_a_command_line_that_makes_no_step_is_refused(
+    arguments: tuple[str, ...], says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "README").write_text("no item")
+    (await run("mpps", *arguments, cwd=tmp_path)).check(2, says)
