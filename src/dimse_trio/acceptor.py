@@ -63,16 +63,23 @@ class Acceptor:
         return ServerStatistics(self._open, self._accepted, self._rejected)
 
     async def serve(self, stream: trio.abc.Stream) -> None:
-        """One connection from its handshake to its end, which closes it.
+        """One connection from its handshake to its end, which closes it; then what it left to do.
 
         Whatever goes wrong ends this connection alone.
         """
+        try:
+            async with trio.open_nursery() as beyond:
+                await self._serve_to_its_end(stream, beyond)
+        except* Exception as errors:
+            logger.error("a task that a handler had started failed", exc_info=errors)
+
+    async def _serve_to_its_end(self, stream: trio.abc.Stream, beyond: trio.Nursery) -> None:
         if len(self._unassociated) >= self._settings.max_unassociated:
             self.drop_unassociated()
         with trio.CancelScope() as newcomer:
             self._unassociated[newcomer] = None
             try:
-                await self._serve(stream, newcomer)
+                await self._serve(stream, newcomer, beyond)
             except AssociationError as error:
                 logger.info("connection ended: %s", error)
             except Exception as error:  # the listener outlives whatever one connection does
@@ -93,7 +100,9 @@ class Acceptor:
         """From here on, the connection is not closed in favour of others."""
         self._unassociated.pop(newcomer, None)
 
-    async def _serve(self, stream: trio.abc.Stream, newcomer: trio.CancelScope) -> None:
+    async def _serve(
+        self, stream: trio.abc.Stream, newcomer: trio.CancelScope, beyond: trio.Nursery
+    ) -> None:
         settings = self._settings
         connection = await self._handshake(stream)
         if connection is None:
@@ -111,7 +120,7 @@ class Acceptor:
         async with closing(link):
             request = await link.await_request()
             self._associating(newcomer)
-            await self._serve_request(link, request)
+            await self._serve_request(link, request, beyond)
 
     async def _handshake(self, stream: trio.abc.Stream) -> trio.abc.Stream | None:
         """The TLS connection over a stream, if TLS is asked for; `None` if it does not come up."""
@@ -130,7 +139,7 @@ class Acceptor:
         )
         return None
 
-    async def _serve_request(self, link: Link, request: AssociateRQ) -> None:
+    async def _serve_request(self, link: Link, request: AssociateRQ, beyond: trio.Nursery) -> None:
         """The association on a connection, from its request to its end."""
         peer = link.peer_address.rpartition(":")[0]
         try:
@@ -148,7 +157,7 @@ class Acceptor:
                     admitted = await stack.enter_async_context(admit(asked))
                     admission = admitted if isinstance(admitted, Admission) else admission
                     await watching()
-                await self._serve_association(link, request, admission)
+                await self._serve_association(link, request, admission, beyond)
         except Reject as reject:
             self._rejected += 1
             logger.info("%s: association rejected: %s", link.peer_address, reject)
@@ -162,7 +171,7 @@ class Acceptor:
             raise
 
     async def _serve_association(
-        self, link: Link, request: AssociateRQ, admission: Admission
+        self, link: Link, request: AssociateRQ, admission: Admission, beyond: trio.Nursery
     ) -> None:
         """Accept what has been admitted, and serve it to its end."""
         settings = self._settings
@@ -189,7 +198,7 @@ class Acceptor:
         self._open += 1
         self._accepted += 1
         try:
-            environment = self._environment(request)
+            environment = self._environment(request, beyond)
             association = Association(link, environment=environment)
             async with association.run():
                 await association.wait_over()
@@ -223,7 +232,7 @@ class Acceptor:
         if not self._admitted[peer]:
             del self._admitted[peer]
 
-    def _environment(self, request: AssociateRQ) -> Environment:
+    def _environment(self, request: AssociateRQ, beyond: trio.Nursery) -> Environment:
         settings = self._settings
         resolve = method_of(settings.handler, "resolve_destination")
 
@@ -239,6 +248,7 @@ class Acceptor:
                 settings.ae_title or request.called_ae_title or DEFAULT_AE_TITLE
             ),
             on_mismatch=settings.on_mismatch,
+            nursery=beyond,
         )
 
     def _sub_association_opener(self, calling_ae_title: str) -> OpenSubAssociation:

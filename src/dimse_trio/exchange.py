@@ -67,8 +67,10 @@ class Exchange:
         """Called when it ends, every operation told; says whether the user could not expect it."""
         self.event_takers: list[EventTaker] = []
         """Who awaits an N-EVENT-REPORT of an operation, asked before the handler is."""
+        self.outlasting: list[Callable[[], None]] = []
+        """Told of the end, in place of the body being cancelled."""
         self._association = association
-        self._environment = environment
+        self.environment = environment
         self._limits = link.limits
         self._invocations = Invocations(link.negotiated.max_invoked)
         self._performances: dict[int, Performance] = {}
@@ -370,9 +372,7 @@ class Exchange:
     def _perform(
         self, context: AcceptedContext, request: Request, data: bytes | IncomingDataSet
     ) -> None:
-        performance = Performance(
-            self, self._association, self._environment, context, request, data
-        )
+        performance = Performance(self, self._association, self.environment, context, request, data)
         self._performances[request.message_id] = performance
         self._tasks.start_soon(self._run_performance, performance)
 

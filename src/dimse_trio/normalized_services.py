@@ -50,6 +50,7 @@ async def perform_normalized(performance: Performance) -> Final:
         performance.context,
         performance.identifier,
         responded=performance.responded,
+        environment=performance.environment,
         message=message,
     )
     request.check()

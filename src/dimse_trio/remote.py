@@ -25,9 +25,10 @@ from .client import (
     open_association,
     own_user_information,
 )
+from .commitment import CommitmentListener, CommitmentResult, commitment_contexts
 from .config import Limits, Timeouts
 from .errors import LocalProtocolError
-from .fetching import Fetching, Method, Retrieved, RetrieveProgress
+from .fetching import LISTENER_GRACE, Fetching, Method, Retrieved, RetrieveProgress
 from .files import scan_files
 from .instruments import Instrument, checked_instruments
 from .inventory import find_contexts, move_contexts
@@ -40,6 +41,7 @@ from .protocol.pdus import Implementation, UserIdentity
 from .protocol.uids import VERIFICATION
 from .queries import Query, query
 from .remote_find import RemoteFind
+from .references import Referable
 from .sending import Sending, StoreOutcome, StoreProgress
 from .server import Server, open_server
 from .storing import OnMismatch, check_policy
@@ -87,8 +89,8 @@ class RemoteAE:
             after a time-out: what was not answered has failed, and after two of these on end so has
             the rest.
         pause: Seconds before the first of these tries; twice as long before each next.
-        listen_port: Where a C-MOVE by `retrieve` has the instances sent to; the peer has to know
-            our AE title with this host and port. Without it there is only C-GET.
+        listen_port: Where a C-MOVE by `retrieve` has the instances sent to, and reports to `commit`
+            may come; the peer has to know our AE title with this host and port.
         listen_host: The address to listen on; `None` for all of this machine's.
         listen_ssl_context: For TLS on that listener.
 
@@ -392,6 +394,29 @@ class RemoteAE:
             progress=progress,
         )
         return await fetching.run(what, method)
+
+    async def commit(self, references: Iterable[Referable]) -> CommitmentResult:
+        """Storage commitment: wait until the peer says which instances are its to keep.
+
+        With a `listen_port` the report may also come there. Cancelled, it stops waiting.
+
+        Args:
+            references: As for `Association.commit`.
+
+        Raises:
+            As `Association.commit` and `Commitment.wait`; OSError: `listen_port` is taken.
+        """
+        async with AsyncExitStack() as stack:
+            listener = server = None
+            if self._listen is not None:
+                listener = CommitmentListener()
+                server = await stack.enter_async_context(self._listen(listener))
+            lease = await stack.enter_async_context(self._lease(commitment_contexts()))
+            commitment = lease.association.commit(references, listener=listener)
+            result = await (await stack.enter_async_context(commitment)).wait()
+            if server is not None:
+                await server.stop(LISTENER_GRACE)  # the peer awaits its response
+            return result
 
 
 def _check_query(method: str, what: object) -> None:
