@@ -166,7 +166,9 @@ else:
     _NAMES = {
         "acceptor": "ServerStatistics",
         "association": "Association",
-        "availability": "AvailabilityListener AvailabilityNotice AvailableInstance InstanceAvailability",
+        "availability": (
+            "AvailabilityListener AvailabilityNotice AvailableInstance InstanceAvailability"
+        ),
         "capture": "PcapngWriter",
         "client": "Destination associate_over open_association",
         "commitment": "Commitment CommitmentListener CommitmentResult commitment_contexts",

@@ -1,4 +1,4 @@
-"""Instance Availability Notification, both roles: an N-CREATE says what is where (PS3.4 Annex R)."""
+"""Instance Availability Notification, both roles: what can be had from where (PS3.4 Annex R)."""
 
 from __future__ import annotations
 

@@ -25,10 +25,10 @@ from .client import (
     open_association,
     own_user_information,
 )
-from .commitment import CommitmentListener, CommitmentResult, commitment_contexts
+from .commitment import CommitmentResult
 from .config import Limits, Timeouts
 from .errors import LocalProtocolError
-from .fetching import LISTENER_GRACE, Fetching, Method, Retrieved, RetrieveProgress
+from .fetching import Fetching, Method, Retrieved, RetrieveProgress, commit
 from .files import scan_files
 from .instruments import Instrument, checked_instruments
 from .inventory import find_contexts, move_contexts
@@ -398,25 +398,16 @@ class RemoteAE:
     async def commit(self, references: Iterable[Referable]) -> CommitmentResult:
         """Storage commitment: wait until the peer says which instances are its to keep.
 
-        With a `listen_port` the report may also come there. Cancelled, it stops waiting.
+        With a `listen_port` the report may come there too. Cancelled, it stops waiting.
 
         Args:
             references: As for `Association.commit`.
 
         Raises:
-            As `Association.commit` and `Commitment.wait`; OSError: `listen_port` is taken.
+            StatusError, AssociationError: As `Association.commit` and `Commitment.wait`.
+            OSError: A file cannot be read, or `listen_port` is taken.
         """
-        async with AsyncExitStack() as stack:
-            listener = server = None
-            if self._listen is not None:
-                listener = CommitmentListener()
-                server = await stack.enter_async_context(self._listen(listener))
-            lease = await stack.enter_async_context(self._lease(commitment_contexts()))
-            commitment = lease.association.commit(references, listener=listener)
-            result = await (await stack.enter_async_context(commitment)).wait()
-            if server is not None:
-                await server.stop(LISTENER_GRACE)  # the peer awaits its response
-            return result
+        return await commit(self._lease, self._listen, references)
 
 
 def _check_query(method: str, what: object) -> None:

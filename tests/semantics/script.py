@@ -57,9 +57,8 @@ async def scripted(
         nursery.start_soon(play)
         async with dimse.associate_over(
             ours,
-            contexts=CONTEXTS,
             timeouts=timeouts,
-            **options,  # type: ignore[arg-type]
+            **{"contexts": CONTEXTS, **options},  # type: ignore[arg-type]
         ) as association:
             yield association
 
