@@ -40,8 +40,8 @@ from .protocol.negotiation import PresentationContext
 from .protocol.pdus import Implementation, UserIdentity
 from .protocol.uids import VERIFICATION
 from .queries import Query, query
-from .remote_find import RemoteFind
 from .references import Referable
+from .remote_find import RemoteFind
 from .sending import Sending, StoreOutcome, StoreProgress
 from .server import Server, open_server
 from .storing import OnMismatch, check_policy

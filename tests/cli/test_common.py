@@ -18,7 +18,18 @@ import dimse_trio as dimse
 
 from .program import COMMAND, Ended, Keeper, Running, environment, run, served
 
-COMMANDS = ("echo", "find", "get", "move", "store", "archive", "receive", "worklist", "ups")
+COMMANDS = (
+    "echo",
+    "find",
+    "get",
+    "move",
+    "store",
+    "commit",
+    "archive",
+    "receive",
+    "worklist",
+    "ups",
+)
 CLIENTS: dict[str, tuple[str, ...]] = {
     "echo": (),
     "find": (),

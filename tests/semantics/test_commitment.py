@@ -259,12 +259,15 @@ async def test_a_report_may_come_twice(autojump_clock: trio.abc.Clock) -> None:
         await answer(peer)
         assert await send_report(peer, "1.2.3") == 0
         assert await send_report(peer, "1.2.3", event_type=2) == 0
+        twice.set()
         await peer.respond_to_release()
 
+    twice = trio.Event()
     async with (
         scripted(script, contexts=CONTEXTS) as association,
         association.commit([GOOD], transaction_uid="1.2.3") as commitment,
     ):
+        await twice.wait()
         assert (await commitment.wait()).complete
 
 
