@@ -407,7 +407,8 @@ class RemoteAE:
             StatusError, AssociationError: As `Association.commit` and `Commitment.wait`.
             OSError: A file cannot be read, or `listen_port` is taken.
         """
-        return await commit(self._lease, self._listen, references)
+        listen = None if self._listener is None else self._listen
+        return await commit(self._lease, listen, references)
 
 
 def _check_query(method: str, what: object) -> None:

@@ -104,9 +104,8 @@ def _inflates(file: BinaryIO) -> bool:
     try:
         while not inflater.eof:
             data = inflater.unconsumed_tail or file.read(_BLOCK)
-            if not data:
+            if not inflater.decompress(data, _BLOCK) and not data:
                 return False
-            inflater.decompress(data, _BLOCK)
     except zlib.error:
         return False
     return not (inflater.unused_data + file.read(2)).strip(b"\0")
