@@ -144,11 +144,13 @@ class CommitmentListener:
 
     @property
     def _awaited(self) -> dict[str, Commitment]:
-        return self.__dict__.setdefault("_commitments_awaited", {})
+        awaited: dict[str, Commitment] = self.__dict__.setdefault("_commitments_awaited", {})
+        return awaited
 
     @property
     def _settled(self) -> dict[str, None]:
-        return self.__dict__.setdefault("_commitments_settled", {})
+        settled: dict[str, None] = self.__dict__.setdefault("_commitments_settled", {})
+        return settled
 
     def expect(self, commitment: Commitment) -> None:
         """Await the report of a transaction; done by `Association.commit`.
@@ -280,9 +282,8 @@ class Commitment:
         while self._result is None:
             if self._listener is None and exchange.end is not None:
                 exchange.told = True
-                kind = AssociationClosed
-                if isinstance(exchange.end, AssociationAborted):
-                    kind = AssociationAborted
+                aborted = isinstance(exchange.end, AssociationAborted)
+                kind = AssociationAborted if aborted else AssociationClosed
                 why = str(exchange.end).removesuffix("; open another one")
                 raise kind(
                     f"{why}, and the report of storage commitment has not come; it may come on"

@@ -91,7 +91,8 @@ class StorageCommitmentProvider:
     @property
     def _in_use(self) -> dict[str, int]:
         """Transactions that have not been reported; here, as __init__ need not be called."""
-        return self.__dict__.setdefault("_commitments_in_use", {})
+        in_use: dict[str, int] = self.__dict__.setdefault("_commitments_in_use", {})
+        return in_use
 
     async def _settle(self, transaction: _Transaction) -> None:
         """Look into a request and report, whatever becomes of either."""
@@ -102,7 +103,7 @@ class StorageCommitmentProvider:
             await transaction.request.responded.wait()
             failed: list[FailedReference] = []
             for reference in transaction.references:
-                reason = FailureReason.DUPLICATE_TRANSACTION_UID
+                reason: FailureReason | None = FailureReason.DUPLICATE_TRANSACTION_UID
                 if not duplicate:
                     reason = await self._judge(reference)
                 if reason is not None:

@@ -76,10 +76,7 @@ class NormalizedRequest(RequestWithDataSet):
         `Server.stop` lets it end within its grace period. On an association that this side has
         opened, it ends with that.
         """
-        start = self.association.start_soon
-        if (nursery := self._environment.nursery) is not None:
-            start = nursery.start_soon
-        start(function, *args)
+        (self._environment.nursery or self.association).start_soon(function, *args)
 
     @asynccontextmanager
     async def associate_back(

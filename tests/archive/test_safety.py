@@ -113,7 +113,7 @@ async def test_a_damaged_file_is_not_answered_for(archive: Archive, harm: Any) -
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-async def test_real_files_are_whole_until_they_are_cut(path: Path, tmp_path: Path) -> None:
+def test_real_files_are_whole_until_they_are_cut(path: Path, tmp_path: Path) -> None:
     def whole(data: bytes) -> bool:
         copy = tmp_path / "copy.dcm"
         copy.write_bytes(data)

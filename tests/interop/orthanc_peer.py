@@ -1,4 +1,4 @@
-"""Orthanc as a peer: a process of its own on free ports of this machine, asked over its REST API."""
+"""Orthanc as a peer: a process of its own on free ports of this machine, with its REST API."""
 
 from __future__ import annotations
 

@@ -32,6 +32,7 @@ logger = logging.getLogger("dimse_trio.archive")
 
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
+_TRAILER = struct.Struct("<LL")
 _BLOCK = 1 << 20
 """Bytes that are inflated at a time."""
 
@@ -99,16 +100,22 @@ def is_whole(file: BinaryIO, instance: Instance) -> bool:
 
 
 def _inflates(file: BinaryIO) -> bool:
-    """Whether a deflated stream comes to its end, with at most a byte of padding behind it."""
+    """Whether a deflated stream comes to its end, with padding or gzip's trailer behind it."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    check, length = 0, 0
     try:
         while not inflater.eof:
             data = inflater.unconsumed_tail or file.read(_BLOCK)
-            if not inflater.decompress(data, _BLOCK) and not data:
+            inflated = inflater.decompress(data, _BLOCK)
+            if not inflated and not data:
                 return False
+            check = zlib.crc32(inflated, check)
+            length += len(inflated)
     except zlib.error:
         return False
-    return not (inflater.unused_data + file.read(2)).strip(b"\0")
+    behind = inflater.unused_data + file.read(_TRAILER.size)
+    trailer = _TRAILER.pack(check, length & 0xFFFFFFFF)
+    return behind in (b"", b"\0", trailer, trailer + b"\0")
 
 
 def _ends_at(file: BinaryIO, end: int, order: str, implicit: bool) -> bool:
