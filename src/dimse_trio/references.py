@@ -155,7 +155,7 @@ def items_of(data_set: Dataset, keyword: str) -> list[Dataset]:
         return []
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise InvalidReferences(f"{keyword} is no sequence")
-    items = list(value)
+    items: list[Any] = [*value]  # pyright: ignore[reportUnknownVariableType]
     if not all(hasattr(item, "iterall") for item in items):
         raise InvalidReferences(f"{keyword} is no sequence")
     return items
