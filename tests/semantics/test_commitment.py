@@ -560,3 +560,29 @@ async def test_the_listener_ends_with_a_report_under_way(autojump_clock: trio.ab
             await peer.release()
     assert scope.cancelled_caught
     assert keeper.looked_at == [GOOD]
+
+
+async def test_a_listener_outlives_a_task_that_fails_after_its_association(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Careless(Keeper):
+        async def handle_n_action(self, request: dimse.NActionRequest) -> dimse.Status:
+            request.start_beyond(self.fail, request)
+            return dimse.Status.SUCCESS
+
+        async def fail(self, request: dimse.NActionRequest) -> None:
+            await request.association.wait_over()
+            raise ZeroDivisionError
+
+    with trio.fail_after(30):
+        async with dimse.open_server(Careless()) as server:
+            for _ in range(2):
+                async with (
+                    dimse.open_association(
+                        "127.0.0.1", server.port, contexts=CONTEXTS
+                    ) as association,
+                    association.commit([GOOD]),
+                ):
+                    pass
+            await server.stop(grace=5)
+    assert caplog.text.count("a task that a handler had started failed") == 2
