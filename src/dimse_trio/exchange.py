@@ -70,7 +70,7 @@ class Exchange:
         self.outlasting: list[Callable[[], None]] = []
         """Told of the end, in place of the body being cancelled."""
         self._association = association
-        self.environment = environment
+        self._environment = environment
         self._limits = link.limits
         self._invocations = Invocations(link.negotiated.max_invoked)
         self._performances: dict[int, Performance] = {}
@@ -372,7 +372,9 @@ class Exchange:
     def _perform(
         self, context: AcceptedContext, request: Request, data: bytes | IncomingDataSet
     ) -> None:
-        performance = Performance(self, self._association, self.environment, context, request, data)
+        performance = Performance(
+            self, self._association, self._environment, context, request, data
+        )
         self._performances[request.message_id] = performance
         self._tasks.start_soon(self._run_performance, performance)
 

@@ -106,7 +106,7 @@ async def _commit(
     if work.stopped is not None or (instances and not results):
         return ExitCode.DONE  # which Work reports
     uncommitted = 0
-    for result in results:
+    for result in results:  # one, or none
         uncommitted = await _rows(output, instances, result)
     await output.finish(drop_empty=("reason", "meaning", "retrieve_ae_title"))
     return ExitCode.FAILED if uncommitted or unreadable else ExitCode.DONE
@@ -136,6 +136,7 @@ async def _rows(
     output: Output, instances: list[dimse.Instance], result: dimse.CommitmentResult
 ) -> int:
     """A row for each file, a line on standard error for each that is not safe; how many are not."""
+    committed = set(result.committed)
     failed = {each.reference: each for each in result.failed}
     uncommitted = 0
     for instance in instances:
@@ -146,7 +147,7 @@ async def _rows(
             "committed": "yes" if output.is_table else True,
             "retrieve_ae_title": result.retrieve_ae_title,
         }
-        if reference not in result.committed:
+        if reference not in committed:
             failure = failed.get(reference)
             meaning = "not reported" if failure is None else failure.meaning
             row |= {
