@@ -10,7 +10,7 @@ export PYTHON
 
 help:
 	@echo 'make demo        store, find, move and get with real processes on this machine'
-	@echo 'make test        every test; installs DCMTK and tshark where it may (ARGS="-k find -x")'
+	@echo 'make test        every test; installs DCMTK, tshark, Orthanc where it may (ARGS="-k find -x")'
 	@echo 'make interop     only the tests against other implementations'
 	@echo 'make coverage    every test, and which lines and branches none has reached'
 	@echo 'make bench       how fast, against DCMTK and pynetdicom        (ARGS="--quick --only echo")'

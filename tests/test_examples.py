@@ -255,6 +255,23 @@ def test_storage_server_takes_and_finds_instances(tmp_path: Path) -> None:
         assert [line.split()[0] for line in lines] == ["CompressedSamples^CT1"]
 
 
+def test_commitment_deletes_only_what_is_safe(
+    archive: tuple[str, int, str], tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.dcm"
+    copy.write_bytes(CT.read_bytes())
+    lines = script("commitment.py", *archive, "US", unused_port(), copy)
+    assert lines == [f"{copy} is safe, and deleted here"]
+    assert not copy.exists()
+
+
+def test_availability_is_told_and_taken() -> None:
+    assert script("availability.py") == [
+        "1.2.3.4.1 of series 1.2.3.4: ONLINE at ARCHIVE",
+        "Success (0x0000)",
+    ]
+
+
 def test_identity_lets_in_who_is_known() -> None:
     assert sorted(script("identity.py")) == [
         "ada came from DIMSE-TRIO",

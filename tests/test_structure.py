@@ -158,7 +158,14 @@ def test_public_classes_are_final_or_meant_for_what_they_are() -> None:
             or hasattr(cls, "__members__")
             or getattr(cls, "_is_protocol", False)
             or cls
-            in (dimse_trio.Handler, dimse_trio.Instrument, dimse_trio.PerformedProcedureSteps)
+            in (
+                dimse_trio.AvailabilityListener,
+                dimse_trio.CommitmentListener,
+                dimse_trio.Handler,
+                dimse_trio.Instrument,
+                dimse_trio.PerformedProcedureSteps,
+                dimse_trio.StorageCommitmentProvider,
+            )
         )
     ]
     assert loose == []

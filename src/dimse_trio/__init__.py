@@ -17,10 +17,19 @@ from .version import __version__ as __version__
 if TYPE_CHECKING:
     from .acceptor import ServerStatistics as ServerStatistics
     from .association import Association as Association
+    from .availability import AvailabilityListener as AvailabilityListener
+    from .availability import AvailabilityNotice as AvailabilityNotice
+    from .availability import AvailableInstance as AvailableInstance
+    from .availability import InstanceAvailability as InstanceAvailability
     from .capture import PcapngWriter as PcapngWriter
     from .client import Destination as Destination
     from .client import associate_over as associate_over
     from .client import open_association as open_association
+    from .commitment import Commitment as Commitment
+    from .commitment import CommitmentListener as CommitmentListener
+    from .commitment import CommitmentResult as CommitmentResult
+    from .commitment import commitment_contexts as commitment_contexts
+    from .commitment_provider import StorageCommitmentProvider as StorageCommitmentProvider
     from .config import Limits as Limits
     from .config import Timeouts as Timeouts
     from .contexts import contexts_for as contexts_for
@@ -113,6 +122,9 @@ if TYPE_CHECKING:
     from .queries import Model as Model
     from .queries import Query as Query
     from .queries import query as query
+    from .references import FailedReference as FailedReference
+    from .references import FailureReason as FailureReason
+    from .references import SOPReference as SOPReference
     from .relevant_patient import relevant_patient_query as relevant_patient_query
     from .remote import RemoteAE as RemoteAE
     from .remote_find import RemoteFind as RemoteFind
@@ -155,8 +167,13 @@ else:
     _NAMES = {
         "acceptor": "ServerStatistics",
         "association": "Association",
+        "availability": (
+            "AvailabilityListener AvailabilityNotice AvailableInstance InstanceAvailability"
+        ),
         "capture": "PcapngWriter",
         "client": "Destination associate_over open_association",
+        "commitment": "Commitment CommitmentListener CommitmentResult commitment_contexts",
+        "commitment_provider": "StorageCommitmentProvider",
         "config": "Limits Timeouts",
         "contexts": "contexts_for default_contexts retrieve_contexts split_instances",
         "datasets": "DataSetError",
@@ -195,6 +212,7 @@ else:
         "protocol.uids": "Service new_uid uid_name uid_of",
         "protocol.ups": "StepEventType StepState",
         "queries": "Model Query query",
+        "references": "FailedReference FailureReason SOPReference",
         "remote": "RemoteAE",
         "remote_find": "RemoteFind",
         "relevant_patient": "relevant_patient_query",

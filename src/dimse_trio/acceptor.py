@@ -71,16 +71,23 @@ class Acceptor:
         return ServerStatistics(self._open, self._accepted, self._rejected)
 
     async def serve(self, stream: trio.abc.Stream) -> None:
-        """One connection from its handshake to its end, which closes it.
+        """One connection from its handshake to its end, which closes it; then what it left to do.
 
         Whatever goes wrong ends this connection alone.
         """
+        try:
+            async with trio.open_nursery() as beyond:
+                await self._serve_to_its_end(stream, beyond)
+        except* Exception as errors:
+            logger.error("a task that a handler had started failed", exc_info=errors)
+
+    async def _serve_to_its_end(self, stream: trio.abc.Stream, beyond: trio.Nursery) -> None:
         if len(self._unassociated) >= self._settings.max_unassociated:
             self.drop_unassociated()
         with trio.CancelScope() as newcomer:
             self._unassociated[newcomer] = None
             try:
-                await self._serve(stream, newcomer)
+                await self._serve(stream, newcomer, beyond)
             except AssociationError as error:
                 logger.info("connection ended: %s", error)
             except Exception as error:  # the listener outlives whatever one connection does
@@ -104,7 +111,9 @@ class Acceptor:
         """From here on, the connection is not closed in favour of others."""
         self._unassociated.pop(newcomer, None)
 
-    async def _serve(self, stream: trio.abc.Stream, newcomer: trio.CancelScope) -> None:
+    async def _serve(
+        self, stream: trio.abc.Stream, newcomer: trio.CancelScope, beyond: trio.Nursery
+    ) -> None:
         settings = self._settings
         connection = await self._handshake(stream)
         if connection is None:
@@ -122,7 +131,7 @@ class Acceptor:
         async with closing(link):
             request = await link.await_request()
             self._associating(newcomer)
-            await self._serve_request(link, request)
+            await self._serve_request(link, request, beyond)
 
     async def _handshake(self, stream: trio.abc.Stream) -> trio.abc.Stream | None:
         """The TLS connection over a stream, if TLS is asked for; `None` if it does not come up."""
@@ -141,7 +150,7 @@ class Acceptor:
         )
         return None
 
-    async def _serve_request(self, link: Link, request: AssociateRQ) -> None:
+    async def _serve_request(self, link: Link, request: AssociateRQ, beyond: trio.Nursery) -> None:
         """The association on a connection, from its request to its end."""
         peer = link.peer_address.rpartition(":")[0]
         try:
@@ -158,7 +167,7 @@ class Acceptor:
                     asked = AssociationRequest.of(request, link.peer_address, link.peer_certificate)
                     admission = _checked(await stack.enter_async_context(admit(asked)), admission)
                     await watching()
-                await self._serve_association(link, request, admission)
+                await self._serve_association(link, request, admission, beyond)
         except Exception as error:
             if link.state is not State.AWAITING_LOCAL_RESPONSE:  # else it was the admission
                 raise
@@ -179,7 +188,7 @@ class Acceptor:
         await link.reject(AssociateRJ(reject.result, source, reason))
 
     async def _serve_association(
-        self, link: Link, request: AssociateRQ, admission: Admission
+        self, link: Link, request: AssociateRQ, admission: Admission, beyond: trio.Nursery
     ) -> None:
         """Accept what has been admitted, and serve it to its end."""
         settings = self._settings
@@ -206,7 +215,7 @@ class Acceptor:
         self._open += 1
         self._accepted += 1
         try:
-            environment = self._environment(request)
+            environment = self._environment(request, beyond)
             association = Association(link, environment=environment)
             async with association.run():
                 await association.wait_over()
@@ -240,7 +249,7 @@ class Acceptor:
         if not self._admitted[peer]:
             del self._admitted[peer]
 
-    def _environment(self, request: AssociateRQ) -> Environment:
+    def _environment(self, request: AssociateRQ, beyond: trio.Nursery) -> Environment:
         settings = self._settings
         resolve = method_of(settings.handler, "resolve_destination")
 
@@ -256,6 +265,7 @@ class Acceptor:
                 settings.ae_title or request.called_ae_title or DEFAULT_AE_TITLE
             ),
             on_mismatch=settings.on_mismatch,
+            nursery=beyond,
         )
 
     def _sub_association_opener(self, calling_ae_title: str) -> OpenSubAssociation:

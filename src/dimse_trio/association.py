@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Unpack, cast, final
 
 import trio
 
+from .availability import AvailabilityNotice, send_notice
+from .commitment import Commitment, CommitmentListener
 from .contexts import context_for
 from .errors import AssociationError, LocalProtocolError, leaves
 from .exchange import Exchange
 from .link import Link
-from .normalized import NormalizedServices
+from .normalized import NormalizedResult, NormalizedServices
 from .operations import FindOperation, GetOperation, MoveOperation
 from .part10 import Instance, path_of
 from .performance import Environment
@@ -26,6 +28,7 @@ from .protocol.negotiation import Negotiated
 from .protocol.uids import VERIFICATION
 from .protocol.upper_layer import Role
 from .queries import Query, query
+from .references import Referable
 from .relevant_patient import relevant_patient_query
 from .requests import MoveOriginator
 from .storing import TRANSCODED_AT_ONCE, OnMismatch, StoreResult, prepare
@@ -324,6 +327,51 @@ class Association(NormalizedServices):
         """
         return MoveOperation(self._exchange, what, model, destination=destination, check=check)
 
+    # -- workflows -------------------------------------------------------------------------------
+
+    def commit(
+        self,
+        references: Iterable[Referable],
+        *,
+        transaction_uid: str | None = None,
+        listener: CommitmentListener | None = None,
+    ) -> Commitment:
+        """Storage commitment: have the peer say that instances are its to keep (PS3.4 Annex J).
+
+            async with association.commit(paths) as commitment:
+                result = await commitment.wait()
+
+        Entering the block sends the request, by N-ACTION. Cancelled meanwhile, as `n_action`: the
+        peer may have taken it all the same.
+
+        Args:
+            references: Paths of DICOM files, `Instance`s, data sets, pairs of SOP Class UID and SOP
+                Instance UID; what is there twice is asked about once.
+            transaction_uid: Names the transaction; by default a new UID.
+            listener: Takes the report where the peer opens an association for it.
+
+        Raises:
+            LocalProtocolError: No reference is given, or one is none; the Transaction UID is none
+                or is awaited already.
+            OSError, InvalidFile, DataSetError: A reference's file or data set cannot be read.
+            StatusError, ContextNotAccepted, AssociationError: As `n_action`.
+        """
+        return Commitment(self, self._exchange, references, transaction_uid, listener)
+
+    async def notify_availability(
+        self, notice: AvailabilityNotice, *, sop_instance_uid: str | None = None
+    ) -> NormalizedResult:
+        """N-CREATE of Instance Availability Notification (PS3.4 Annex R).
+
+        Args:
+            notice: What can be retrieved, and from where.
+            sop_instance_uid: The notification's UID; by default a new one.
+
+        Raises:
+            StatusError, ContextNotAccepted, AssociationError: As `n_create`.
+        """
+        return await send_notice(self, notice, sop_instance_uid)
+
     # -- the end ---------------------------------------------------------------------------------
 
     async def abort(self) -> None:
@@ -344,7 +392,10 @@ class Association(NormalizedServices):
             self._link.observer.ended(self.end)
         if self._nursery is not None:
             self._raise_end = unexpected
-            self._nursery.cancel_scope.cancel()
+            for tell in self._exchange.outlasting:
+                tell()
+            if not self._exchange.outlasting:
+                self._nursery.cancel_scope.cancel()
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[Association]:

@@ -283,7 +283,7 @@ def attribute_tags(attributes: Iterable[str | int]) -> tuple[int, ...]:
     """
     from pydicom.tag import Tag
 
-    if not isinstance(attributes, Iterable):
+    if not isinstance(attributes, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise LocalProtocolError(f"attributes are keywords or tags, not {attributes!r}")
     tags: list[int] = []
     for attribute in (attributes,) if isinstance(attributes, str) else attributes:

@@ -67,6 +67,8 @@ class Exchange:
         """Called when it ends, every operation told; says whether the user could not expect it."""
         self.event_takers: list[EventTaker] = []
         """Who awaits an N-EVENT-REPORT of an operation, asked before the handler is."""
+        self.outlasting: list[Callable[[], None]] = []
+        """Told of the end, in place of the body being cancelled."""
         self._association = association
         self._environment = environment
         self._limits = link.limits

@@ -1,10 +1,13 @@
-"""A whole retrieve: what there is, C-GET or C-MOVE, and whether all of it came."""
+"""Whole jobs with a listener of our own: a retrieve, and storage commitment.
+
+A retrieve is what there is, C-GET or C-MOVE, and whether all of it came.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -13,6 +16,7 @@ import attrs
 import trio
 
 from .association import Association
+from .commitment import CommitmentListener, CommitmentResult, commitment_contexts
 from .datasets import DataSetError
 from .errors import ContextNotAccepted, DimseError, LocalProtocolError, StatusError
 from .inventory import (
@@ -28,6 +32,7 @@ from .pool import Lessor, with_lease
 from .protocol.negotiation import PresentationContext
 from .protocol.status import Status
 from .queries import Query
+from .references import Referable
 from .requests import StoreRequest
 from .server import Server
 
@@ -36,7 +41,10 @@ logger = logging.getLogger("dimse_trio")
 T = TypeVar("T")
 
 LISTENER_GRACE = 5.0
-"""Seconds that the peer's last association has to end once its C-MOVE has its final response."""
+"""Seconds that the peer's last association to us has to end when it has sent what we wanted."""
+
+Listen = Callable[[object], AbstractAsyncContextManager[Server]]
+"""Opens a listener with a handler."""
 
 Method = Literal["C-GET", "C-MOVE"]
 RetrieveProgress = Callable[[Path, int, int | None], None]
@@ -80,7 +88,7 @@ class Fetching:
         self,
         lessor: Lessor,
         *,
-        listen: Callable[[object], AbstractAsyncContextManager[Server]] | None,
+        listen: Listen | None,
         destination: str,
         folder: Path,
         retries: int,
@@ -229,3 +237,20 @@ class Fetching:
         if result.status != Status.SUCCESS and self._status == Status.SUCCESS:
             self._status = result.status
         self._failed = self._failed or result.status.is_failure or bool(result.failed)
+
+
+async def commit(
+    lessor: Lessor, listen: Listen | None, references: Iterable[Referable]
+) -> CommitmentResult:
+    """One call of `RemoteAE.commit`."""
+    async with AsyncExitStack() as stack:
+        listener = server = None
+        if listen is not None:
+            listener = CommitmentListener()
+            server = await stack.enter_async_context(listen(listener))
+        lease = await stack.enter_async_context(lessor(commitment_contexts()))
+        commitment = lease.association.commit(references, listener=listener)
+        result = await (await stack.enter_async_context(commitment)).wait()
+        if server is not None:
+            await server.stop(LISTENER_GRACE)  # the peer awaits its response
+        return result

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
 from . import datasets
-from .errors import StatusError
+from .errors import ConnectionFailed, StatusError
 from .protocol.messages import (
     NActionRQ,
     NCreateRQ,
@@ -24,6 +25,10 @@ from .requests import RequestWithDataSet
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+    from .association import Association
+    from .performance import Environment
+    from .protocol.negotiation import PresentationContext
 
 
 @attrs.frozen
@@ -63,6 +68,37 @@ class NormalizedRequest(RequestWithDataSet):
     """
 
     responded: trio.Event = attrs.field(kw_only=True, repr=False)
+    _environment: Environment = attrs.field(kw_only=True, repr=False)
+
+    def start_beyond(self, function: Callable[..., Awaitable[object]], *args: Any) -> None:
+        """Start a task that may outlive the association, but not the listener.
+
+        `Server.stop` lets it end within its grace period. On an association that this side has
+        opened, it ends with that.
+        """
+        (self._environment.nursery or self.association).start_soon(function, *args)
+
+    @asynccontextmanager
+    async def associate_back(
+        self, contexts: Iterable[PresentationContext]
+    ) -> AsyncGenerator[Association]:
+        """A new association to the AE that has sent the request, for reports that come late.
+
+        Where that AE is, the listener's `peers` say, or the handler's `resolve_destination`.
+
+        Raises:
+            ConnectionFailed: They do not.
+            AssociationError: As `open_association`.
+        """
+        title = self.association.peer_ae_title
+        resolve = self._environment.resolve_destination
+        destination = None if resolve is None else await resolve(title)
+        if destination is None or self._environment.open_sub_association is None:
+            raise ConnectionFailed(f"no address is known for {title}: have it in peers")
+        async with self._environment.open_sub_association(
+            destination, title, list(contexts)
+        ) as association:
+            yield association
 
     @staticmethod
     def _decode(data: bytes, transfer_syntax_uid: str) -> Dataset:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, cast
 
 from . import datasets
@@ -53,6 +53,7 @@ async def perform_normalized(performance: Performance) -> Final:
         performance.context,
         performance.identifier,
         responded=performance.responded,
+        environment=performance.environment,
         message=message,
     )
     request.check()
@@ -93,22 +94,30 @@ def _reply(method: Callable[..., Any], returned: object) -> Reply:
         reply = Reply(returned)
     elif hasattr(returned, "iterall"):
         reply = Reply(data_set=cast("Any", returned))
-    if reply is None or not isinstance(reply.status, int) or not is_final(reply.status):
+    status: object = None if reply is None else reply.status
+    if reply is None or not isinstance(status, int) or not is_final(status):
         raise HandlerError(
             f"{method.__qualname__} returned {type(returned).__name__}; it must return a final"
             " Status, a data set, or a Reply"
         )
-    uid, tags = reply.sop_instance_uid, tuple(reply.attribute_identifiers)
-    if uid is not None and not (isinstance(uid, str) and is_uid(uid)):
-        raise HandlerError(f"{method.__qualname__}: a Reply's sop_instance_uid must be a UID")
-    if len(tags) > MAX_TAGS or not all(isinstance(tag, int) for tag in tags):
-        raise HandlerError(
-            f"{method.__qualname__}: a Reply's attribute_identifiers must be tags, {MAX_TAGS} at"
-            " most"
-        )
-    if reply.comment is not None and not isinstance(reply.comment, str):
-        raise HandlerError(f"{method.__qualname__}: a Reply's comment must be text")
+    for name, fits in _REPLY.items():
+        value: object = getattr(reply, name)
+        if value is not None and not fits(value):
+            raise HandlerError(f"{method.__qualname__}: a Reply with a {name} that cannot be")
     return reply
+
+
+def _are_tags(value: object) -> bool:
+    tags = tuple(cast("Collection[object]", value))
+    return len(tags) <= MAX_TAGS and all(isinstance(tag, int) for tag in tags)
+
+
+_REPLY: dict[str, Callable[[object], bool]] = {
+    "sop_instance_uid": lambda value: isinstance(value, str) and is_uid(value),
+    "attribute_identifiers": _are_tags,
+    "comment": lambda value: isinstance(value, str),
+}
+"""What the fields of a reply must be, where there is something in them."""
 
 
 def _encode(

@@ -67,7 +67,7 @@ class Environment:
     """What performances need beside their association.
 
     `handler` is `None` for a requestor that was given none: it then performs only the C-STOREs of
-    its own C-GET.
+    its own C-GET. `nursery` is for tasks that may outlive the association; a requestor has none.
     """
 
     handler: object | None = None
@@ -75,6 +75,7 @@ class Environment:
     resolve_destination: Callable[[str], Awaitable[Destination | None]] | None = None
     open_sub_association: OpenSubAssociation | None = None
     on_mismatch: OnMismatch = "error"
+    nursery: trio.Nursery | None = None
 
 
 @attrs.frozen

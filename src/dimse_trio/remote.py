@@ -25,9 +25,10 @@ from .client import (
     open_association,
     own_user_information,
 )
+from .commitment import CommitmentResult
 from .config import Limits, Timeouts
 from .errors import LocalProtocolError
-from .fetching import Fetching, Method, Retrieved, RetrieveProgress
+from .fetching import Fetching, Method, Retrieved, RetrieveProgress, commit
 from .files import scan_files
 from .instruments import Instrument, checked_instruments
 from .inventory import find_contexts, move_contexts
@@ -39,6 +40,7 @@ from .protocol.negotiation import PresentationContext
 from .protocol.pdus import Implementation, UserIdentity
 from .protocol.uids import VERIFICATION
 from .queries import Query, query
+from .references import Referable
 from .remote_find import RemoteFind
 from .sending import Sending, StoreOutcome, StoreProgress
 from .server import Server, open_server
@@ -88,8 +90,8 @@ class RemoteAE:
             after a time-out: what was not answered has failed, and after two of these on end so has
             the rest.
         pause: Seconds before the first of these tries; twice as long before each next.
-        listen_port: Where a C-MOVE by `retrieve` has the instances sent to; the peer has to know
-            our AE title with this host and port. Without it there is only C-GET.
+        listen_port: Where a C-MOVE by `retrieve` has the instances sent to, and reports to `commit`
+            may come; the peer has to know our AE title with this host and port.
         listen_host: The address to listen on; `None` for all of this machine's.
         listen_ssl_context: For TLS on that listener.
 
@@ -397,6 +399,21 @@ class RemoteAE:
             progress=progress,
         )
         return await fetching.run(what, method)
+
+    async def commit(self, references: Iterable[Referable]) -> CommitmentResult:
+        """Storage commitment: wait until the peer says which instances are its to keep.
+
+        With a `listen_port` the report may come there too. Cancelled, it stops waiting.
+
+        Args:
+            references: As for `Association.commit`.
+
+        Raises:
+            StatusError, AssociationError: As `Association.commit` and `Commitment.wait`.
+            OSError: A file cannot be read, or `listen_port` is taken.
+        """
+        listen = None if self._listener is None else self._listen
+        return await commit(self._lease, listen, references)
 
 
 def _check_query(method: str, what: object) -> None:

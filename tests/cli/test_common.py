@@ -18,7 +18,19 @@ import dimse_trio as dimse
 
 from .program import COMMAND, Ended, Keeper, Running, environment, run, served
 
-COMMANDS = ("echo", "find", "get", "move", "store", "archive", "receive", "worklist", "mpps", "ups")
+COMMANDS = (
+    "echo",
+    "find",
+    "get",
+    "move",
+    "store",
+    "commit",
+    "archive",
+    "receive",
+    "worklist",
+    "mpps",
+    "ups",
+)
 CLIENTS: dict[str, tuple[str, ...]] = {
     "echo": (),
     "find": (),

@@ -1,6 +1,7 @@
-"""The archive as a handler: C-ECHO, C-STORE, C-FIND, C-GET and C-MOVE (PS3.4 Annexes A, B, C).
+"""The archive as a handler: C-ECHO, C-STORE, C-FIND, C-GET, C-MOVE and storage commitment.
 
-Patient Root and Study Root at all their levels, and the retired Patient/Study Only. Every request
+PS3.4 Annexes A, B, C and J: Patient Root and Study Root at all their levels, the retired
+Patient/Study Only, and the Storage Commitment Push Model. Every request
 is answered: what the folder or the index cannot do is a failure status, and the association lives.
 """
 
@@ -19,6 +20,7 @@ import sqlalchemy as sa
 import trio
 from sqlalchemy.exc import SQLAlchemyError
 
+from dimse_trio.commitment_provider import StorageCommitmentProvider
 from dimse_trio.errors import DimseError, InvalidFile, StatusError
 from dimse_trio.matching import MatchingOptions
 from dimse_trio.part10 import Instance
@@ -30,6 +32,7 @@ from dimse_trio.protocol.extended import (
 )
 from dimse_trio.protocol.status import Status
 from dimse_trio.protocol.uids import IMPLICIT_VR_LITTLE_ENDIAN, uid_of
+from dimse_trio.references import FailureReason, SOPReference
 from dimse_trio.requests import EchoRequest, FindRequest, GetRequest, MoveRequest, StoreRequest
 
 from .arrivals import Arrival, Arrivals, Mismatch
@@ -38,11 +41,14 @@ from .errors import ArchiveError, archive_error
 from .folder import Folder, write_blocks
 from .header import MissingAttribute
 from .index import FILE_NAME, Index
+from .safety import examine, located
 from .search import FindQuery, RetrieveQuery, Statistics, statistics
 from .upkeep import Progress, bring_up_to_date
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+    from dimse_trio.normalized_requests import NActionRequest
 
 logger = logging.getLogger("dimse_trio.archive")
 
@@ -65,7 +71,7 @@ _MODELS: dict[str, tuple[str, ...]] = {
 
 
 @final
-class Archive:
+class Archive(StorageCommitmentProvider):
     """DICOM files in a folder with an index: a handler for `serve`. Made by `open_archive`.
 
     Queries may be relational whether that was negotiated or not; combined date and time ranges are
@@ -147,6 +153,26 @@ class Archive:
         )
         await self._arrivals.add(arrival)
         return attrs.evolve(instance, path=self._folder.absolute(arrival.path))
+
+    # -- storage commitment ------------------------------------------------------------------------
+
+    async def committed(self, reference: SOPReference, /) -> FailureReason | None:
+        """Look at an instance's file: it is there, whole, that instance, and on the disk."""
+        try:
+            found = await self._read(lambda connection: located(connection, reference))
+            if found is None:
+                return FailureReason.NO_SUCH_OBJECT_INSTANCE
+            path = self._folder.absolute(found.path)
+        except ArchiveError as error:
+            logger.error("%s", error)
+            return FailureReason.PROCESSING_FAILURE
+        return await trio.to_thread.run_sync(
+            examine, path, found.size, reference, limiter=self._readers
+        )
+
+    def retrieve_ae_title(self, request: NActionRequest, /) -> str | None:
+        """The archive itself, as it was called."""
+        return request.association.called_ae_title
 
     # -- query and retrieval -----------------------------------------------------------------------
 

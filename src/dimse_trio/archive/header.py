@@ -44,8 +44,8 @@ _BLOCK = 1 << 14
 _ENDS = (0xFFFEE00D, 0xFFFEE0DD)
 """Item and Sequence Delimitation Item."""
 _UNDEFINED = 0xFFFFFFFF
-_LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-_SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 """Explicit VRs with a length of four bytes, and of two (PS3.5 §7.1.2)."""
 _NUMBERS = {b"US": "H", b"SS": "h", b"UL": "L", b"SL": "l"}
 
@@ -141,12 +141,12 @@ def _walk(file: BinaryIO, implicit: bool, little: bool) -> dict[int, tuple[bytes
             group, element, vr, length = unpack(data, position)
             if group == 0xFFFE:  # items and delimiters have no VR
                 _, _, length = unpack_item(data, position)
-            elif vr in _LONG_VRS:
+            elif vr in LONG_VRS:
                 if position + 12 > size:
                     raise InvalidFile("data set ends inside an element")
                 (length,) = unpack_long(data, position + 8)
                 position += 4
-            elif vr not in _SHORT_VRS:
+            elif vr not in SHORT_VRS:
                 raise _Unusual
         position += 8
         tag = group << 16 | element

@@ -15,7 +15,19 @@ from dimse_trio import __version__
 from .errors import EPILOG, ExitCode, report, report_failure
 from .options import CONTEXT_SETTINGS
 
-COMMANDS = ("echo", "find", "get", "move", "store", "archive", "receive", "worklist", "mpps", "ups")
+COMMANDS = (
+    "echo",
+    "find",
+    "get",
+    "move",
+    "store",
+    "commit",
+    "archive",
+    "receive",
+    "worklist",
+    "mpps",
+    "ups",
+)
 """Each is a function of that name in a module of that name."""
 
 
@@ -66,6 +78,7 @@ def cli(context: click.Context) -> ExitCode:
       dimse-trio find 127.0.0.1:11112 --level study -k PatientName=DOE* --json
       dimse-trio get 127.0.0.1:11112 --level study -k StudyInstanceUID=1.2.3 --output FOLDER
       dimse-trio move 127.0.0.1:11112 -k StudyInstanceUID=1.2.3 --destination WORKSTATION
+      dimse-trio commit 127.0.0.1:11112 FOLDER FILE
       dimse-trio archive FOLDER --port 11112 --aet ARCHIVE --peer WORKSTATION=127.0.0.1:11113
       dimse-trio receive FOLDER --port 11113 --aet WORKSTATION
       dimse-trio ups find 127.0.0.1:11112 -k ProcedureStepState=SCHEDULED

@@ -38,8 +38,8 @@ logger = logging.getLogger("dimse_trio.cli")
     "peers",
     metavar="TITLE=PEER",
     multiple=True,
-    help="Where C-MOVE may send to: AE title and HOST:PORT, or a name in the peers file."
-    " May be repeated.",
+    help="Where C-MOVE may send to, and late reports of storage commitment go: AE title and"
+    " HOST:PORT, or a name in the peers file. May be repeated.",
 )
 @click.option("--rebuild-index", is_flag=True, help="Read all files anew first.")
 @peers_file_option
@@ -52,7 +52,7 @@ def archive(
     peers_file: str | None,
     verbose: int,
 ) -> ExitCode:
-    """Keep what is sent here in FOLDER, and answer C-FIND, C-GET and C-MOVE.
+    """Keep what is sent here in FOLDER; answer C-FIND, C-GET, C-MOVE and storage commitment.
 
     It prints `listening on HOST:PORT as TITLE` once it listens.
 

@@ -146,7 +146,9 @@ class Negotiated:
     max_performed: int
     peer: UserInformation
     extended: tuple[SOPClassExtended, ...] = ()
-    _identity_response: bytes | None = attrs.field(default=None, repr=False)
+    _identity_response: bytes | None = attrs.field(
+        default=None, repr=False, alias="identity_response"
+    )
 
     def contexts_for(self, abstract_syntax: str) -> Iterator[AcceptedContext]:
         """The accepted contexts of an abstract syntax, in the order of their IDs."""

@@ -1,0 +1,169 @@
+"""Instance Availability Notification, both roles: what can be had from where (PS3.4 Annex R)."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from .errors import LocalProtocolError, StatusError
+from .protocol.status import Status
+from .protocol.uids import new_uid, uid_of
+from .references import (
+    InvalidReferences,
+    SOPReference,
+    items_of,
+    reference_items,
+    referenced_in,
+    uid_in,
+)
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+    from .association import Association
+    from .normalized import NormalizedResult
+    from .normalized_requests import NCreateRequest
+
+INSTANCE_AVAILABILITY = uid_of("InstanceAvailabilityNotification")
+
+
+class InstanceAvailability(enum.Enum):
+    """How soon an instance can be had (PS3.3 §C.4.23.1.1)."""
+
+    ONLINE = "ONLINE"
+    NEARLINE = "NEARLINE"
+    OFFLINE = "OFFLINE"
+    UNAVAILABLE = "UNAVAILABLE"
+
+
+@attrs.frozen
+class AvailableInstance:
+    """An instance, how soon it can be had, and from where."""
+
+    reference: SOPReference
+    availability: InstanceAvailability
+    retrieve_ae_title: str
+
+
+@attrs.frozen
+class AvailabilityNotice:
+    """What a notification says about a study (PS3.4 Table R.3.2-1).
+
+    Attributes:
+        study_instance_uid: The study.
+        series: Its instances by Series Instance UID; at least one series, of at least one instance.
+        performed_procedure_steps: The steps that they came from, where they are known.
+    """
+
+    study_instance_uid: str
+    series: Mapping[str, Sequence[AvailableInstance]]
+    performed_procedure_steps: Sequence[SOPReference] = ()
+
+    def to_data_set(self) -> Dataset:
+        """The attributes of the N-CREATE.
+
+        Raises:
+            LocalProtocolError: There is no instance, or no AE title to retrieve one from.
+        """
+        from pydicom import Dataset
+
+        made = Dataset()
+        made.ReferencedPerformedProcedureStepSequence = reference_items(
+            self.performed_procedure_steps
+        )
+        made.StudyInstanceUID = self.study_instance_uid
+        made.ReferencedSeriesSequence = [
+            _series_item(uid, instances) for uid, instances in self.series.items()
+        ]
+        if not self.series:
+            raise LocalProtocolError("a notice of availability is about at least one instance")
+        return made
+
+    @classmethod
+    def from_data_set(cls, data_set: Dataset) -> AvailabilityNotice:
+        """What the attributes of an N-CREATE say.
+
+        Raises:
+            StatusError: One that has to be there is not, or is not what it should be.
+        """
+        try:
+            steps = items_of(data_set, "ReferencedPerformedProcedureStepSequence")
+            notice = cls(
+                uid_in(data_set, "StudyInstanceUID"),
+                {
+                    uid_in(item, "SeriesInstanceUID"): _instances(item)
+                    for item in items_of(data_set, "ReferencedSeriesSequence")
+                },
+                tuple(map(referenced_in, steps)),
+            )
+        except InvalidReferences as error:
+            raise StatusError(Status.INVALID_ATTRIBUTE_VALUE, str(error)) from error
+        if not notice.series:
+            raise StatusError(Status.MISSING_ATTRIBUTE, "no Referenced Series Sequence")
+        return notice
+
+
+def _series_item(uid: str, instances: Sequence[AvailableInstance]) -> Dataset:
+    from pydicom import Dataset
+
+    item = Dataset()
+    item.SeriesInstanceUID = uid
+    item.ReferencedSOPSequence = reference_items(each.reference for each in instances)
+    if not instances or not all(each.retrieve_ae_title for each in instances):
+        raise LocalProtocolError(f"series {uid} needs instances, each with a Retrieve AE Title")
+    for inner, each in zip(item.ReferencedSOPSequence, instances, strict=True):
+        inner.InstanceAvailability = each.availability.value
+        inner.RetrieveAETitle = each.retrieve_ae_title
+    return item
+
+
+def _instances(series: Dataset) -> tuple[AvailableInstance, ...]:
+    found: list[AvailableInstance] = []
+    for item in items_of(series, "ReferencedSOPSequence"):
+        availability = str(item.get("InstanceAvailability") or "")
+        if availability not in InstanceAvailability.__members__:
+            raise InvalidReferences("InstanceAvailability is missing or none of its terms")
+        title = str(item.get("RetrieveAETitle") or "").strip()
+        found.append(
+            AvailableInstance(referenced_in(item), InstanceAvailability(availability), title)
+        )
+    if not found:
+        raise InvalidReferences("ReferencedSOPSequence is missing")
+    return tuple(found)
+
+
+async def send_notice(
+    association: Association, notice: AvailabilityNotice, sop_instance_uid: str | None
+) -> NormalizedResult:
+    """As `Association.notify_availability`."""
+    return await association.n_create(
+        INSTANCE_AVAILABILITY, sop_instance_uid or new_uid(), notice.to_data_set()
+    )
+
+
+class AvailabilityListener:
+    """A handler, or a part of one, that is told what can be retrieved from where.
+
+    A subclass takes the notices in `available`. As a base class of a handler, it passes the
+    N-CREATEs of other SOP classes on to the next base; such a handler sets
+    `normalized_sop_classes` to all that it is for.
+    """
+
+    normalized_sop_classes = frozenset((INSTANCE_AVAILABILITY,))
+
+    async def available(self, notice: AvailabilityNotice, /) -> None:
+        """Take a notice; `StatusError` refuses it."""
+        raise NotImplementedError
+
+    async def handle_n_create(self, request: NCreateRequest, /) -> Any:
+        """Read a notification, and hand it on."""
+        if request.sop_class_uid != INSTANCE_AVAILABILITY:
+            other = getattr(super(), "handle_n_create", None)
+            if other is None:
+                raise StatusError(Status.NO_SUCH_SOP_CLASS)
+            return await other(request)
+        await self.available(AvailabilityNotice.from_data_set(request.attributes))
+        return Status.SUCCESS

@@ -1,0 +1,162 @@
+"""`dimse-trio commit`: ask a peer to commit itself to instances, and wait for what it says."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import attrs
+import click
+
+import dimse_trio as dimse
+
+from .errors import EPILOG, ExitCode, describe, report
+from .options import CONTEXT_SETTINGS, Client, client_options, output_options, peer_argument
+from .output import Format, Output
+from .progress import bar
+from .running import Work, run
+
+_COLUMNS = ("path", "sop_instance_uid", "committed", "reason", "meaning", "retrieve_ae_title")
+
+
+@attrs.frozen
+class _Listening:
+    """Where reports on associations of their own may come to."""
+
+    host: str | None
+    port: int
+
+
+@click.command(
+    context_settings=CONTEXT_SETTINGS,
+    epilog=EPILOG,
+    short_help="Ask a peer to commit to instances (storage commitment).",
+)
+@peer_argument
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.option(
+    "--listen-port",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="Listen here, under --aet, for a peer that reports on an association of its own.",
+)
+@click.option(
+    "--listen-host",
+    metavar="HOST",
+    help="With --listen-port, the address to listen on.  [default: all of this machine's]",
+)
+@output_options()
+@client_options
+def commit(
+    client: Client,
+    paths: tuple[str, ...],
+    listen_port: int | None,
+    listen_host: str | None,
+    output: Format,
+) -> ExitCode:
+    """Ask PEER whether DICOM files, which it has been sent before, are safe with it.
+
+    A PATH is a file, or a folder with all files in it. PEER reports on the same association, or on
+    one that it opens to the address that it has for --aet: give that one's port as --listen-port.
+    What PEER does not commit to is named on standard error, and may not be deleted here. There is a
+    line for each file: whether it is committed, and else the reason. --timeout ends the wait.
+
+    \b
+    Examples:
+      dimse-trio commit 127.0.0.1:11112 --aec ARCHIVE image.dcm
+      dimse-trio commit ARCHIVE /data/studies --aet US --listen-port 11113 --timeout 600
+    """  # noqa: D301 - \b is for click
+    listening = None if listen_port is None else _Listening(listen_host, listen_port)
+
+    async def command(work: Work) -> ExitCode:
+        return await _commit(work, client, paths, listening, output)
+
+    return run(command, timeout=client.timeout)
+
+
+async def _commit(
+    work: Work,
+    client: Client,
+    paths: tuple[str, ...],
+    listening: _Listening | None,
+    format: Format,
+) -> ExitCode:
+    instances: list[dimse.Instance] = []
+    unreadable: list[dimse.UnreadableFile] = []
+    with work.interruptible(), bar("reading headers", format) as progress:
+        instances, unreadable = await dimse.scan_files(paths, progress=progress.update)
+    if work.stopped is not None:
+        return ExitCode.DONE  # which Work reports
+    output = Output(work.output_closed, format, _COLUMNS)
+    for file in unreadable:
+        reason = describe(file.error).removeprefix(f"{file.path}: ")
+        report(f"{file.path}: {reason}")
+        no = "no" if output.is_table else False
+        await output.row({"path": str(file.path), "committed": no, "meaning": reason})
+    results: list[dimse.CommitmentResult] = []
+    if instances:
+        async with (
+            _listener(client, listening) as listener,
+            work.association(client.association(dimse.commitment_contexts())) as association,
+            association.commit(instances, listener=listener) as commitment,
+        ):
+            results.append(await commitment.wait())
+    elif not unreadable:
+        report("there is nothing to ask about")
+    if work.stopped is not None or (instances and not results):
+        return ExitCode.DONE  # which Work reports
+    uncommitted = 0
+    for result in results:  # one, or none
+        uncommitted = await _rows(output, instances, result)
+    await output.finish(drop_empty=("reason", "meaning", "retrieve_ae_title"))
+    return ExitCode.FAILED if uncommitted or unreadable else ExitCode.DONE
+
+
+@asynccontextmanager
+async def _listener(
+    client: Client, listening: _Listening | None
+) -> AsyncGenerator[dimse.CommitmentListener | None]:
+    """A listener for the report, if one is wanted; the peer's association to it may end."""
+    if listening is None:
+        yield None
+        return
+    listener = dimse.CommitmentListener()
+    async with dimse.open_server(
+        listener,
+        listening.port,
+        host=listening.host,
+        ae_title=client.calling_ae_title,
+        instruments=client.instruments,
+    ) as server:
+        yield listener
+        await server.stop(grace=5)
+
+
+async def _rows(
+    output: Output, instances: list[dimse.Instance], result: dimse.CommitmentResult
+) -> int:
+    """A row for each file, a line on standard error for each that is not safe; how many are not."""
+    committed = set(result.committed)
+    failed = {each.reference: each for each in result.failed}
+    uncommitted = 0
+    for instance in instances:
+        reference = dimse.SOPReference(instance.sop_class_uid, instance.sop_instance_uid)
+        row: dict[str, object] = {
+            "path": str(instance.path),
+            "sop_instance_uid": instance.sop_instance_uid,
+            "committed": "yes" if output.is_table else True,
+            "retrieve_ae_title": result.retrieve_ae_title,
+        }
+        if reference not in committed:
+            failure = failed.get(reference)
+            meaning = "not reported" if failure is None else failure.meaning
+            row |= {
+                "committed": "no" if output.is_table else False,
+                "reason": None if failure is None else int(failure.reason),
+                "meaning": meaning,
+                "retrieve_ae_title": None,
+            }
+            uncommitted += 1
+            report(f"{instance.path}: not committed: {meaning}")
+        await output.row(row)
+    return uncommitted

@@ -1,0 +1,302 @@
+"""Storage commitment as its SCU has it: asked for by N-ACTION, answered by an event (PS3.4 §J).
+
+The report may come before the N-ACTION's response, after it, while the association is being
+released, or on another association; the Transaction UID says what it is about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, final
+
+import attrs
+import trio
+
+from .errors import (
+    AssociationAborted,
+    AssociationClosed,
+    LocalProtocolError,
+    StatusError,
+)
+from .protocol.negotiation import PresentationContext
+from .protocol.status import Status
+from .protocol.uids import new_uid
+from .references import (
+    ALL_COMMITTED,
+    REQUEST,
+    SOME_FAILED,
+    STORAGE_COMMITMENT,
+    WELL_KNOWN_INSTANCE,
+    FailedReference,
+    InvalidReferences,
+    Referable,
+    SOPReference,
+    failure_in,
+    items_of,
+    reference_items,
+    referenced_in,
+    references_of,
+)
+from .requests import is_uid
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+    from .association import Association
+    from .exchange import Exchange
+    from .normalized_requests import NEventReportRequest
+    from .requests import EchoRequest
+
+REMEMBERED = 1000
+"""Transactions that a listener has settled and would recognize if they were reported again."""
+
+
+def commitment_contexts() -> list[PresentationContext]:
+    """What to propose to a peer that is to commit to instances."""
+    return [PresentationContext(STORAGE_COMMITMENT)]
+
+
+@attrs.frozen
+class CommitmentResult:
+    """What a peer has committed to.
+
+    An instance that the report does not name, or names with another SOP class, is `unreported`:
+    it must not be taken for safe.
+
+    Attributes:
+        transaction_uid: The transaction.
+        committed: The instances that are now the peer's to keep, of those that were asked about.
+        failed: Those that are not, with reasons.
+        unreported: Those that the peer said nothing about.
+        retrieve_ae_title: Where the committed ones can be retrieved from, if the peer said so.
+    """
+
+    transaction_uid: str
+    committed: tuple[SOPReference, ...]
+    failed: tuple[FailedReference, ...]
+    unreported: tuple[SOPReference, ...]
+    retrieve_ae_title: str | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the peer has committed to everything."""
+        return not self.failed and not self.unreported
+
+
+def _result(
+    transaction_uid: str, asked: Sequence[SOPReference], information: Dataset
+) -> CommitmentResult:
+    """What a report says about the instances that were asked about.
+
+    Raises:
+        InvalidReferences: It does not say it as it should.
+    """
+    said = map(referenced_in, items_of(information, "ReferencedSOPSequence"))
+    failures = [*map(failure_in, items_of(information, "FailedSOPSequence"))]
+    reasons = {failure.reference.sop_instance_uid: failure.reason for failure in failures}
+    kept = {each for each in said if each.sop_instance_uid not in reasons}
+    return CommitmentResult(
+        transaction_uid,
+        tuple(each for each in asked if each in kept),
+        tuple(
+            FailedReference(each, reasons[each.sop_instance_uid])
+            for each in asked
+            if each.sop_instance_uid in reasons
+        ),
+        tuple(each for each in asked if each not in kept and each.sop_instance_uid not in reasons),
+        str(information.get("RetrieveAETitle") or "").strip() or None,
+    )
+
+
+class CommitmentListener:
+    """A handler, or a part of one, for reports that come on associations of their own.
+
+    Give it to `open_server`, under the AE title, host and port that the peer has for us, and as
+    `listener` to `Association.commit`. One can serve any number of transactions. A report about a
+    transaction that nobody awaits is answered 0x0115, Invalid argument value; one that comes again,
+    as after a response that got lost, with success.
+
+    As a base class of a handler, it passes the events of other SOP classes on to the next base.
+    """
+
+    normalized_sop_classes = frozenset((STORAGE_COMMITMENT,))
+
+    async def handle_echo(self, request: EchoRequest, /) -> Status:
+        """Verification, which peers use to see whether we are there."""
+        return Status.SUCCESS
+
+    async def handle_n_event_report(self, request: NEventReportRequest, /) -> Any:
+        """Take a report."""
+        if request.sop_class_uid != STORAGE_COMMITMENT:
+            other = getattr(super(), "handle_n_event_report", None)
+            if other is None:
+                raise StatusError(Status.NO_SUCH_SOP_CLASS)
+            return await other(request)
+        uid = str(request.information.get("TransactionUID") or "")
+        if (commitment := self._awaited.get(uid)) is not None:
+            return commitment.take(request)
+        if uid in self._settled:
+            return Status.SUCCESS
+        raise StatusError(Status.INVALID_ARGUMENT_VALUE, "no such transaction")
+
+    # in __dict__, as the __init__ of a base class need not be called
+
+    @property
+    def _awaited(self) -> dict[str, Commitment]:
+        awaited: dict[str, Commitment] = self.__dict__.setdefault("_commitments_awaited", {})
+        return awaited
+
+    @property
+    def _settled(self) -> dict[str, None]:
+        settled: dict[str, None] = self.__dict__.setdefault("_commitments_settled", {})
+        return settled
+
+    def expect(self, commitment: Commitment) -> None:
+        """Await the report of a transaction; done by `Association.commit`.
+
+        Raises:
+            LocalProtocolError: It is awaited already.
+        """
+        if commitment.transaction_uid in self._awaited:
+            raise LocalProtocolError(f"transaction {commitment.transaction_uid} is awaited already")
+        self._awaited[commitment.transaction_uid] = commitment
+
+    def forget(self, commitment: Commitment) -> None:
+        """Await it no more."""
+        del self._awaited[commitment.transaction_uid]
+        if commitment.settled:
+            self._settled[commitment.transaction_uid] = None
+            while len(self._settled) > REMEMBERED:
+                del self._settled[next(iter(self._settled))]
+
+
+@final
+class Commitment:
+    """A transaction of storage commitment, while its block lasts. Made by `Association.commit`.
+
+    Leaving the block stops waiting; the peer is not told, as there is no way to. The block may
+    outlast the association's, in an `AsyncExitStack` that was opened around both.
+
+    Attributes:
+        transaction_uid: What the report is known by.
+        references: The instances that are asked about, once the block is entered.
+    """
+
+    def __init__(
+        self,
+        association: Association,
+        exchange: Exchange,
+        references: Iterable[Referable],
+        transaction_uid: str | None,
+        listener: CommitmentListener | None,
+    ) -> None:
+        if transaction_uid is not None and not is_uid(transaction_uid):
+            raise LocalProtocolError(f"{transaction_uid!r} is no Transaction UID")
+        self.transaction_uid = transaction_uid or new_uid()
+        self.references: tuple[SOPReference, ...] = ()
+        self._given = references
+        self._association = association
+        self._exchange = exchange
+        self._listener = listener
+        self._result: CommitmentResult | None = None
+        self._changed = trio.Event()
+
+    def __repr__(self) -> str:
+        state = "settled" if self.settled else "awaited"
+        return f"<Commitment {self.transaction_uid} of {len(self.references)}, {state}>"
+
+    @property
+    def settled(self) -> bool:
+        """Whether the report has come."""
+        return self._result is not None
+
+    async def __aenter__(self) -> Self:
+        from pydicom import Dataset
+
+        if self.references:
+            raise LocalProtocolError("a Commitment is used once: call commit again")
+        self.references = await references_of(self._given)
+        information = Dataset()
+        information.TransactionUID = self.transaction_uid
+        information.ReferencedSOPSequence = reference_items(self.references)
+        if self._listener is not None:
+            self._listener.expect(self)
+        self._exchange.event_takers.append(self._take_own)  # the report may overtake the response
+        try:
+            await self._association.n_action(
+                STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE, REQUEST, information
+            )
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        self._exchange.event_takers.remove(self._take_own)
+        if self._listener is not None:
+            self._listener.forget(self)
+
+    def _take_own(self, request: NEventReportRequest) -> Status | None:
+        """A report on the association itself, if it is this one's."""
+        if request.sop_class_uid != STORAGE_COMMITMENT:
+            return None
+        uid = str(request.information.get("TransactionUID") or "")
+        return self.take(request) if uid == self.transaction_uid else None
+
+    def take(self, request: NEventReportRequest) -> Status:
+        """Take the report; done by the listener, or on the association itself.
+
+        Raises:
+            StatusError: It is none; the wait goes on.
+        """
+        if request.event_type_id not in (ALL_COMMITTED, SOME_FAILED):
+            raise StatusError(Status.NO_SUCH_EVENT_TYPE)
+        try:
+            result = _result(self.transaction_uid, self.references, request.information)
+        except InvalidReferences as error:
+            raise StatusError(Status.INVALID_ARGUMENT_VALUE, str(error)) from error
+        if self._result is None:
+            self._result = result
+            self._changed.set()
+        return Status.SUCCESS
+
+    async def wait(self) -> CommitmentResult:
+        """Wait for the report. How long is the caller's to say, with a cancel scope.
+
+        With a listener, it waits on when the association ends. Cancelled, it may be called again.
+
+        Raises:
+            AssociationAborted, AssociationClosed: There is no listener, and the association is over
+                without a report having come.
+        """
+        exchange = self._exchange
+        while self._result is None:
+            if self._listener is None and exchange.end is not None:
+                exchange.told = True
+                aborted = isinstance(exchange.end, AssociationAborted)
+                kind = AssociationAborted if aborted else AssociationClosed
+                why = str(exchange.end).removesuffix("; open another one")
+                raise kind(
+                    f"{why}, and the report of storage commitment has not come; it may come on"
+                    " another association, for which commit takes a listener"
+                ) from exchange.end
+            if self._changed.is_set():
+                self._changed = trio.Event()
+            changed = self._changed
+            exchange.outlasting.append(changed.set)
+            try:
+                await changed.wait()
+            finally:
+                exchange.outlasting.remove(changed.set)
+        if exchange.end is not None:
+            exchange.told = True  # the end took nothing away
+        return self._result

@@ -1,0 +1,195 @@
+"""Storage commitment as its SCP gives it: asked for, looked into, reported (PS3.4 Annex J)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from .errors import AssociationError, DimseError, StatusError
+from .protocol.negotiation import PresentationContext
+from .protocol.status import Status
+from .references import (
+    ALL_COMMITTED,
+    REQUEST,
+    SOME_FAILED,
+    STORAGE_COMMITMENT,
+    WELL_KNOWN_INSTANCE,
+    FailedReference,
+    FailureReason,
+    InvalidReferences,
+    SOPReference,
+    items_of,
+    reference_items,
+    referenced_in,
+    uid_in,
+)
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+    from .association import Association
+    from .normalized_requests import NActionRequest
+
+logger = logging.getLogger("dimse_trio")
+
+
+@attrs.frozen
+class _Transaction:
+    """A request that is being looked into."""
+
+    uid: str
+    references: tuple[SOPReference, ...]
+    request: NActionRequest = attrs.field(repr=False)
+
+
+class StorageCommitmentProvider:
+    """A handler, or a part of one, that takes responsibility for instances.
+
+    A subclass says in `committed` whether an instance is safe here. The rest is done: the N-ACTION
+    is answered, each instance is asked about once, and the report goes out on the same association
+    while that is open, else on a new one to the AE that asked, whose address is in the listener's
+    `peers` or found by the handler's `resolve_destination`. A report that cannot be delivered is
+    logged and lost, as is one that is due when the listener stops: the SCU then asks again.
+
+    As a base class of a handler, it passes the actions of other SOP classes on to the next base.
+    Such a handler sets `normalized_sop_classes` to all that it is for.
+
+    Attributes:
+        report_retries: How often a report is tried again on a new association.
+        report_pause: Seconds before the first of these tries; twice as long before each next.
+        report_on_same_association: Whether the association of the request is used at all.
+    """
+
+    normalized_sop_classes = frozenset((STORAGE_COMMITMENT,))
+    report_retries: int = 3
+    report_pause: float = 5.0
+    report_on_same_association: bool = True
+
+    async def committed(self, reference: SOPReference, /) -> FailureReason | None:
+        """Whether an instance is this side's to keep: `None`, or why it is not."""
+        raise NotImplementedError
+
+    def retrieve_ae_title(self, request: NActionRequest, /) -> str | None:
+        """The AE title to retrieve committed instances from; `None` says nothing of it."""
+        return None
+
+    async def handle_n_action(self, request: NActionRequest, /) -> Any:
+        """Take a request; what comes of it is reported later."""
+        if request.sop_class_uid != STORAGE_COMMITMENT:
+            other = getattr(super(), "handle_n_action", None)
+            if other is None:
+                raise StatusError(Status.NO_SUCH_SOP_CLASS)
+            return await other(request)
+        transaction = _transaction(request)
+        request.start_beyond(self._settle, transaction)
+        return Status.SUCCESS
+
+    @property
+    def _in_use(self) -> dict[str, int]:
+        """Transactions that have not been reported; here, as __init__ need not be called."""
+        in_use: dict[str, int] = self.__dict__.setdefault("_commitments_in_use", {})
+        return in_use
+
+    async def _settle(self, transaction: _Transaction) -> None:
+        """Look into a request and report, whatever becomes of either."""
+        uid = transaction.uid
+        duplicate = uid in self._in_use
+        self._in_use[uid] = self._in_use.get(uid, 0) + 1
+        try:
+            await transaction.request.responded.wait()
+            failed: list[FailedReference] = []
+            for reference in transaction.references:
+                reason: FailureReason | None = FailureReason.DUPLICATE_TRANSACTION_UID
+                if not duplicate:
+                    reason = await self._judge(reference)
+                if reason is not None:
+                    failed.append(FailedReference(reference, reason))
+            await self._report(transaction, failed)
+        except Exception as error:
+            logger.error("storage commitment was not reported", exc_info=error)
+        finally:
+            self._in_use[uid] -= 1
+            if not self._in_use[uid]:
+                del self._in_use[uid]
+
+    async def _judge(self, reference: SOPReference) -> FailureReason | None:
+        try:
+            return await self.committed(reference)
+        except Exception as error:  # the subclass's: its other instances can still be judged
+            logger.error("%s.committed failed", type(self).__name__, exc_info=error)
+            return FailureReason.PROCESSING_FAILURE
+
+    async def _report(self, transaction: _Transaction, failed: Sequence[FailedReference]) -> None:
+        """Send the report, on the association of the request or on one of its own."""
+        from pydicom import Dataset
+
+        request = transaction.request
+        failures = {failure.reference for failure in failed}
+        committed = [each for each in transaction.references if each not in failures]
+        information = Dataset()
+        information.TransactionUID = transaction.uid
+        if committed:
+            information.ReferencedSOPSequence = reference_items(committed)
+            if (title := self.retrieve_ae_title(request)) is not None:
+                information.RetrieveAETitle = title
+        if failed:
+            information.FailedSOPSequence = reference_items(failed)
+        event_type = SOME_FAILED if failed else ALL_COMMITTED
+        peer = request.association.peer_ae_title
+        if self.report_on_same_association and request.association.is_open:
+            try:
+                if await _send(request.association, event_type, information):
+                    return
+            except AssociationError as error:
+                logger.info("%r: no report of storage commitment: %s", request.association, error)
+        contexts = [PresentationContext(STORAGE_COMMITMENT, scp=True, scu=False)]
+        pause = self.report_pause
+        for attempt in range(self.report_retries + 1):
+            if attempt:
+                await trio.sleep(pause)
+                pause *= 2
+            try:
+                async with request.associate_back(contexts) as association:
+                    delivered = await _send(association, event_type, information)
+            except DimseError as error:
+                logger.info("no report of storage commitment to %s: %s", peer, error)
+                continue
+            if not delivered:
+                break
+            return
+        logger.warning("a report of storage commitment to %s could not be delivered", peer)
+
+
+async def _send(association: Association, event_type: int, information: Dataset) -> bool:
+    """Whether the peer has taken the report."""
+    result = await association.n_event_report(
+        STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE, event_type, information, check=False
+    )
+    if result.status.is_failure:
+        logger.info("%r: report of storage commitment answered %s", association, result.status)
+    return not result.status.is_failure
+
+
+def _transaction(request: NActionRequest) -> _Transaction:
+    """What is asked for.
+
+    Raises:
+        StatusError: It is not asked for as it should be.
+    """
+    if request.sop_instance_uid != WELL_KNOWN_INSTANCE:
+        raise StatusError(Status.NO_SUCH_SOP_INSTANCE)
+    if request.action_type_id != REQUEST:
+        raise StatusError(Status.NO_SUCH_ACTION)
+    try:
+        uid = uid_in(request.information, "TransactionUID")
+        items = items_of(request.information, "ReferencedSOPSequence")
+        references = dict.fromkeys(map(referenced_in, items))
+    except InvalidReferences as error:
+        raise StatusError(Status.INVALID_ARGUMENT_VALUE, str(error)) from error
+    if not references:
+        raise StatusError(Status.INVALID_ARGUMENT_VALUE, "no Referenced SOP Sequence")
+    return _Transaction(uid, tuple(references), request)

@@ -1,0 +1,99 @@
+"""Instance availability notification, both roles, over memory streams (PS3.4 Annex R)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from pydicom import Dataset
+
+import dimse_trio as dimse
+from dimse_trio import AvailabilityNotice, AvailableInstance, InstanceAvailability, SOPReference
+from dimse_trio.testing import associated_pair
+
+NOTIFICATION = dimse.uid_of("InstanceAvailabilityNotification")
+MPPS = dimse.uid_of("ModalityPerformedProcedureStep")
+CONTEXTS = [dimse.PresentationContext(NOTIFICATION)]
+CT = dimse.uid_of("CTImageStorage")
+
+NOTICE = AvailabilityNotice(
+    "1.2.3",
+    {
+        f"1.2.3.{series}": tuple(
+            AvailableInstance(SOPReference(CT, f"1.2.3.{series}.{n}"), availability, "ARCHIVE")
+            for n, availability in enumerate(InstanceAvailability)
+        )
+        for series in (1, 2)
+    },
+    (SOPReference(MPPS, "1.2.9"),),
+)
+
+
+@attrs.define
+class Workstation(dimse.AvailabilityListener):
+    notices: list[AvailabilityNotice] = attrs.field(factory=list)
+    status: dimse.Status = dimse.Status.SUCCESS
+
+    async def available(self, notice: AvailabilityNotice, /) -> None:
+        if self.status:
+            raise dimse.StatusError(self.status)
+        self.notices.append(notice)
+
+
+async def test_a_notice_arrives_as_it_was_sent(autojump_clock: trio.abc.Clock) -> None:
+    workstation = Workstation()
+    async with associated_pair(workstation, contexts=CONTEXTS) as association:
+        first = await association.notify_availability(NOTICE)
+        second = await association.notify_availability(NOTICE, sop_instance_uid="1.2.77")
+    assert workstation.notices == [NOTICE, NOTICE]
+    assert first.sop_instance_uid != second.sop_instance_uid == "1.2.77"
+
+
+async def test_a_notice_can_be_refused(autojump_clock: trio.abc.Clock) -> None:
+    workstation = Workstation(status=dimse.Status.DUPLICATE_SOP_INSTANCE)
+    async with associated_pair(workstation, contexts=CONTEXTS) as association:
+        with pytest.raises(dimse.StatusError, match="Duplicate"):
+            await association.notify_availability(NOTICE)
+        assert association.is_open
+
+
+@pytest.mark.parametrize("series", [{}, {"1.2.3": ()}])
+async def test_a_notice_is_about_instances(series: Any, autojump_clock: trio.abc.Clock) -> None:
+    async with associated_pair(Workstation(), contexts=CONTEXTS) as association:
+        with pytest.raises(dimse.LocalProtocolError):
+            await association.notify_availability(AvailabilityNotice("1.2", series))
+
+
+def without(*path: str) -> Dataset:
+    """The notice's attributes, less the one that the path leads to."""
+    whole = inner = NOTICE.to_data_set()
+    for keyword in path[:-1]:
+        inner = inner[keyword].value[0]
+    del inner[path[-1]]
+    return whole
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("StudyInstanceUID",),
+        ("ReferencedSeriesSequence",),
+        ("ReferencedSeriesSequence", "SeriesInstanceUID"),
+        ("ReferencedSeriesSequence", "ReferencedSOPSequence"),
+        ("ReferencedSeriesSequence", "ReferencedSOPSequence", "ReferencedSOPInstanceUID"),
+        ("ReferencedSeriesSequence", "ReferencedSOPSequence", "InstanceAvailability"),
+    ],
+)
+async def test_what_is_no_notice_is_refused(
+    path: tuple[str, ...], autojump_clock: trio.abc.Clock
+) -> None:
+    workstation = Workstation()
+    async with associated_pair(workstation, contexts=CONTEXTS) as association:
+        result = await association.n_create(NOTIFICATION, "1.2", without(*path), check=False)
+    assert result.status in (
+        dimse.Status.INVALID_ATTRIBUTE_VALUE,
+        dimse.Status.MISSING_ATTRIBUTE,
+    )
+    assert workstation.notices == []
