@@ -122,11 +122,13 @@ class PerformedProcedureSteps:
 
     Args:
         store: Where steps are kept; by default in memory.
+        strict: Refuse steps without an attribute of type 2, too, which many modalities leave out.
     """
 
     normalized_sop_classes = (MPPS, MPPS_RETRIEVE)
 
-    def __init__(self, store: PerformedStepStore | None = None) -> None:
+    def __init__(self, store: PerformedStepStore | None = None, *, strict: bool = False) -> None:
+        self.strict = strict
         self.store: PerformedStepStore = PerformedStepMemory() if store is None else store
         self._lock = trio.Lock()
 
@@ -134,7 +136,7 @@ class PerformedProcedureSteps:
         """Begin a step."""
         _check_class(request.sop_class_uid, MPPS)
         step, uid = request.attributes, request.sop_instance_uid
-        _check(step, CREATE)
+        self._check(step, CREATE)
         if _status(step) != IN_PROGRESS:
             raise StatusError(Status.INVALID_ATTRIBUTE_VALUE, "a step begins IN PROGRESS")
         async with self._lock:
@@ -173,7 +175,7 @@ class PerformedProcedureSteps:
             if status not in (IN_PROGRESS, *FINAL):
                 raise StatusError(Status.INVALID_ATTRIBUTE_VALUE, "no status of a step")
             if status in FINAL:
-                _check(step, DONE if status == COMPLETED else ENDED)
+                self._check(step, DONE if status == COMPLETED else ENDED)
             await self.store.save(request.sop_instance_uid, step)
         if refused:
             return Reply(Status.ATTRIBUTE_LIST_ERROR, attribute_identifiers=refused)
@@ -184,6 +186,11 @@ class PerformedProcedureSteps:
         _check_class(request.sop_class_uid, MPPS_RETRIEVE)
         async with self._lock:
             return await self._known(request.sop_instance_uid)
+
+    def _check(self, step: Dataset, rules: Rules) -> None:
+        for path, empty in breaches(step, rules, strict=self.strict):
+            status = Status.MISSING_ATTRIBUTE_VALUE if empty else Status.MISSING_ATTRIBUTE
+            raise StatusError(status, path[-1])
 
     async def _known(self, uid: str) -> Dataset:
         step = await self.store.load(uid)
@@ -199,9 +206,3 @@ def _check_class(given: str, wanted: str) -> None:
 
 def _status(step: Dataset) -> str:
     return str(step.get("PerformedProcedureStepStatus") or "").strip(" \0")
-
-
-def _check(step: Dataset, rules: Rules) -> None:
-    for path, empty in breaches(step, rules):
-        status = Status.MISSING_ATTRIBUTE_VALUE if empty else Status.MISSING_ATTRIBUTE
-        raise StatusError(status, path[-1])

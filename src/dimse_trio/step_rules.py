@@ -102,17 +102,20 @@ DONE = Rules(
 
 
 def breaches(
-    data_set: Dataset, rules: Rules, path: tuple[str, ...] = ()
+    data_set: Dataset, rules: Rules, path: tuple[str, ...] = (), *, strict: bool = True
 ) -> Iterator[tuple[tuple[str, ...], bool]]:
-    """What a data set lacks: the keywords that lead there, and whether it is there but empty."""
-    for keyword in (*rules.values, *rules.present):
+    """What a data set lacks: the keywords that lead there, and whether it is there but empty.
+
+    Attributes of type 2 are looked for only if it is `strict`.
+    """
+    for keyword in (*rules.values, *(rules.present if strict else ())):
         if keyword not in data_set:
             yield (*path, keyword), False
         elif keyword in rules.values and _is_empty(data_set, keyword):
             yield (*path, keyword), True
     for keyword, inner in rules.items:
         for item in items_of(data_set, keyword):
-            yield from breaches(item, inner, (*path, keyword))
+            yield from breaches(item, inner, (*path, keyword), strict=strict)
 
 
 def _is_empty(data_set: Dataset, keyword: str) -> bool:

@@ -164,11 +164,18 @@ async def test_what_breaks_the_table_is_not_made(keyword: str, value: Any, statu
         delattr(made, keyword)
     else:
         setattr(made, keyword, value)
-    async with pair(dimse.PerformedProcedureSteps(store)) as association:
+    async with pair(dimse.PerformedProcedureSteps(store, strict=True)) as association:
         with pytest.raises(dimse.StatusError) as caught:
             await association.n_create(MPPS, "1.2.3", made)
     assert caught.value.status == status
     assert not store.steps
+
+
+async def test_what_many_modalities_leave_out_is_let_pass_unless_it_is_strict() -> None:
+    made = dimse.performed_step_attributes(**UNSCHEDULED)
+    del made.StudyID
+    async with pair(dimse.PerformedProcedureSteps()) as association:
+        assert (await association.n_create(MPPS, "1.2.3", made)).status == 0
 
 
 @pytest.mark.parametrize(
