@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, final
 import attrs
 import trio
 
+from .datasets import items_of
 from .errors import DimseError, LocalProtocolError, StatusError
 from .protocol.status import Status
 from .protocol.uids import new_uid, uid_of
@@ -30,7 +31,6 @@ from .step_rules import (
     Rules,
     ask_for,
     breaches,
-    items_of,
 )
 
 if TYPE_CHECKING:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from .datasets import items_of
+
 if TYPE_CHECKING:
     from pydicom import Dataset
 
@@ -121,13 +123,6 @@ def breaches(
 def _is_empty(data_set: Dataset, keyword: str) -> bool:
     value = data_set.get(keyword)
     return value is None or not str(value).strip(" \0") or (hasattr(value, "append") and not value)
-
-
-def items_of(data_set: Dataset, keyword: str) -> list[Dataset]:
-    """The items of a sequence; none where a peer has sent something else."""
-    if keyword not in data_set or data_set[keyword].VR != "SQ":
-        return []
-    return list(data_set[keyword].value or ())
 
 
 def ask_for(data_set: Dataset, keywords: Iterable[str]) -> None:
