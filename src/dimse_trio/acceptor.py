@@ -18,6 +18,7 @@ from .association import Association
 from .client import (
     DEFAULT_AE_TITLE,
     Destination,
+    closing,
     open_association,
     own_user_information,
 )
@@ -31,7 +32,7 @@ from .errors import (
     leaves,
 )
 from .handlers import method_of
-from .link import Link, closing
+from .link import Link
 from .performance import Environment, OpenSubAssociation
 from .protocol.acceptance import answer
 from .protocol.events import AssociateRequested

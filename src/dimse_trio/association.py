@@ -6,33 +6,28 @@ is decided in one place, `Association.run` (PS3.8 §7.2, §7.3).
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Unpack, cast, final
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, cast, final
 
 import trio
 
-from .availability import AvailabilityNotice, send_notice
-from .commitment import Commitment, CommitmentListener
 from .contexts import context_for
 from .errors import AssociationError, LocalProtocolError, leaves
 from .exchange import Exchange
 from .link import Link
-from .normalized import NormalizedResult, NormalizedServices
+from .normalized import NormalizedServices
 from .operations import FindOperation, GetOperation, MoveOperation
 from .part10 import Instance, path_of
 from .performance import Environment
-from .performed_steps import PerformedStep, create_performed_step, performed_procedure_step
 from .protocol.messages import CEchoRQ, CEchoRSP, CStoreRQ, CStoreRSP
 from .protocol.negotiation import Negotiated
 from .protocol.uids import VERIFICATION
 from .protocol.upper_layer import Role
 from .queries import Query, query
-from .references import Referable
-from .relevant_patient import relevant_patient_query
 from .requests import MoveOriginator
 from .storing import TRANSCODED_AT_ONCE, OnMismatch, StoreResult, prepare
-from .worklist import WorklistKeys, worklist_query
+from .workflows import Workflows
 
 if TYPE_CHECKING:
     import os
@@ -41,7 +36,7 @@ if TYPE_CHECKING:
 
 
 @final
-class Association(NormalizedServices):
+class Association(NormalizedServices, Workflows):
     """An association with a peer. Made by `open_association`, `associate_over` and the server.
 
     It is a nursery: `start_soon`, `start` and `cancel_scope` behave as on `trio.Nursery`; leaving
@@ -241,62 +236,6 @@ class Association(NormalizedServices):
         """`find(query("IMAGE", **keys))`."""
         return self.find(query("IMAGE", **keys))
 
-    def find_worklist(self, **keys: Unpack[WorklistKeys]) -> FindOperation:
-        """`find(worklist_query(**keys))`: scheduled procedure steps (PS3.4 Annex K)."""
-        return self.find(worklist_query(**keys))
-
-    def find_relevant_patient(self, patient_id: str, about: str = "general") -> FindOperation:
-        """C-FIND: relevant patient information, of which there is one match (PS3.4 Annex Q).
-
-        Raises:
-            QueryError: As `relevant_patient_query`.
-            ContextNotAccepted: The peer does not accept that SOP class.
-        """
-        sop_class_uid, identifier = relevant_patient_query(patient_id, about)
-        return self.find(identifier, model=sop_class_uid)
-
-    # -- performed procedure steps ---------------------------------------------------------------
-
-    def performed_procedure_step(
-        self,
-        scheduled: Dataset | Iterable[Dataset] = (),
-        *,
-        sop_instance_uid: str | None = None,
-        **attributes: Any,
-    ) -> AbstractAsyncContextManager[PerformedStep]:
-        """A performed procedure step as a block: N-CREATE when it is entered (PS3.4 §F.7).
-
-        Left by an exception or by cancellation, a step that has not ended is DISCONTINUED, for
-        which it takes at most 5 s; if that fails, it is logged and noted in the exception. So is a
-        step whose N-CREATE was cancelled when the peer had it already. Left otherwise, it stays as
-        it is: one that is IN PROGRESS can be gone on with by its `uid`, and
-        `resume_performed_step`.
-
-        Args:
-            scheduled: As `performed_step_attributes`.
-            sop_instance_uid: The step's UID; by default a new one.
-            attributes: As `performed_step_attributes`.
-
-        Raises:
-            LocalProtocolError: As `performed_step_attributes`.
-            StatusError, ContextNotAccepted, AssociationError: As `n_create`.
-        """
-        return performed_procedure_step(self, scheduled, sop_instance_uid, attributes)
-
-    async def create_performed_step(
-        self,
-        scheduled: Dataset | Iterable[Dataset] = (),
-        *,
-        sop_instance_uid: str | None = None,
-        **attributes: Any,
-    ) -> PerformedStep:
-        """As `performed_procedure_step`, for a step that outlives the block or the process."""
-        return await create_performed_step(self, scheduled, sop_instance_uid, attributes)
-
-    def resume_performed_step(self, uid: str) -> PerformedStep:
-        """A step that was begun on another association; nothing is sent."""
-        return PerformedStep(self, uid)
-
     def get(
         self,
         what: Query | Dataset,
@@ -326,51 +265,6 @@ class Association(NormalizedServices):
         `await` it for the result, or `async with` and `async for` for the pending responses.
         """
         return MoveOperation(self._exchange, what, model, destination=destination, check=check)
-
-    # -- workflows -------------------------------------------------------------------------------
-
-    def commit(
-        self,
-        references: Iterable[Referable],
-        *,
-        transaction_uid: str | None = None,
-        listener: CommitmentListener | None = None,
-    ) -> Commitment:
-        """Storage commitment: have the peer say that instances are its to keep (PS3.4 Annex J).
-
-            async with association.commit(paths) as commitment:
-                result = await commitment.wait()
-
-        Entering the block sends the request, by N-ACTION. Cancelled meanwhile, as `n_action`: the
-        peer may have taken it all the same.
-
-        Args:
-            references: Paths of DICOM files, `Instance`s, data sets, pairs of SOP Class UID and SOP
-                Instance UID; what is there twice is asked about once.
-            transaction_uid: Names the transaction; by default a new UID.
-            listener: Takes the report where the peer opens an association for it.
-
-        Raises:
-            LocalProtocolError: No reference is given, or one is none; the Transaction UID is none
-                or is awaited already.
-            OSError, InvalidFile, DataSetError: A reference's file or data set cannot be read.
-            StatusError, ContextNotAccepted, AssociationError: As `n_action`.
-        """
-        return Commitment(self, self._exchange, references, transaction_uid, listener)
-
-    async def notify_availability(
-        self, notice: AvailabilityNotice, *, sop_instance_uid: str | None = None
-    ) -> NormalizedResult:
-        """N-CREATE of Instance Availability Notification (PS3.4 Annex R).
-
-        Args:
-            notice: What can be retrieved, and from where.
-            sop_instance_uid: The notification's UID; by default a new one.
-
-        Raises:
-            StatusError, ContextNotAccepted, AssociationError: As `n_create`.
-        """
-        return await send_notice(self, notice, sop_instance_uid)
 
     # -- the end ---------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -21,8 +22,7 @@ from .errors import (
     leaves,
 )
 from .handlers import services_of
-from .instruments import Instrument, checked_instruments
-from .link import Link, closing
+from .link import Link
 from .performance import Environment
 from .protocol.negotiation import PresentationContext, propose
 from .protocol.pdus import (
@@ -35,6 +35,9 @@ from .protocol.pdus import (
 from .protocol.upper_layer import Role
 from .tls import TLSHandshakeError, handshake
 from .version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+if TYPE_CHECKING:
+    from .instruments import Instrument
 
 DEFAULT_MAX_PDU_LENGTH = 1 << 17
 """Announced maximum length, in bytes: the most that DCMTK can send, and enough for any speed."""
@@ -109,6 +112,18 @@ def own_user_information(
 
 
 @asynccontextmanager
+async def closing(link: Link) -> AsyncGenerator[Link]:
+    """The link, whose connection is closed at the end whatever happens."""
+    try:
+        yield link
+    finally:
+        with trio.CancelScope(shield=True):
+            await link.aclose()
+            if link.observer is not None:
+                link.observer.closed(link.failure)
+
+
+@asynccontextmanager
 async def open_association(
     host: str,
     port: int = 104,
@@ -171,7 +186,7 @@ async def open_association(
     timeouts = timeouts or Timeouts()
     for title in (called_ae_title, calling_ae_title):
         check_ae_title(title)  # before anything is opened
-    instruments = checked_instruments(instruments)
+    instruments = _checked_instruments(instruments)
     stream = await _connect(host, port, ssl_context, tls_server_name, timeouts)
     async with associate_over(
         stream,
@@ -218,7 +233,7 @@ async def associate_over(
     """
     timeouts = timeouts or Timeouts()
     try:
-        instruments = checked_instruments(instruments)
+        instruments = _checked_instruments(instruments)
     except BaseException:
         await trio.aclose_forcefully(stream)
         raise
@@ -262,6 +277,15 @@ async def associate_over(
         association = Association(link, environment=Environment(handler))
         async with association.run():
             yield association
+
+
+def _checked_instruments(instruments: Iterable[Instrument]) -> tuple[Instrument, ...]:
+    """Those that there are; without any, nothing of them is imported."""
+    if not instruments:
+        return ()
+    from .instruments import checked_instruments
+
+    return checked_instruments(instruments)
 
 
 async def _connect(

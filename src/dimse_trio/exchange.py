@@ -40,7 +40,6 @@ from .protocol.messages import CCancelRQ, CStoreRQ, Message, Request, Response
 from .protocol.negotiation import AcceptedContext
 from .protocol.state import State
 from .protocol.upper_layer import Role
-from .services import perform
 from .sources import DataSource
 
 if TYPE_CHECKING:
@@ -50,10 +49,7 @@ if TYPE_CHECKING:
 class Exchange:
     """See the module. One for each `Association`, which owns it.
 
-    Args:
-        association: What handlers see of it.
-        link: The connection.
-        environment: What performing needs.
+    Args: what handlers see of it, the connection, and what performing needs.
     """
 
     def __init__(self, association: Association, link: Link, environment: Environment) -> None:
@@ -379,6 +375,8 @@ class Exchange:
         self._tasks.start_soon(self._run_performance, performance)
 
     async def _run_performance(self, performance: Performance) -> None:
+        from .services import perform
+
         try:
             await perform(performance)
         except AssociationError:

@@ -15,15 +15,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .contexts import NormalizedOffer
 from .errors import HandlerError, StatusError
-from .normalized_requests import (
-    NActionRequest,
-    NCreateRequest,
-    NDeleteRequest,
-    NEventReportRequest,
-    NGetRequest,
-    NSetRequest,
-    Reply,
-)
 from .part10 import Instance
 from .protocol.messages import (
     CFindRQ,
@@ -38,14 +29,6 @@ from .protocol.messages import (
 from .protocol.normalized import NORMALIZED_CLASSES
 from .protocol.status import Status
 from .protocol.uids import Service
-from .requests import (
-    AssociationRequest,
-    EchoRequest,
-    FindRequest,
-    GetRequest,
-    MoveRequest,
-    StoreRequest,
-)
 
 if TYPE_CHECKING:
     import os
@@ -53,6 +36,23 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
     from .client import Destination
+    from .normalized_requests import (
+        NActionRequest,
+        NCreateRequest,
+        NDeleteRequest,
+        NEventReportRequest,
+        NGetRequest,
+        NSetRequest,
+        Reply,
+    )
+    from .requests import (
+        AssociationRequest,
+        EchoRequest,
+        FindRequest,
+        GetRequest,
+        MoveRequest,
+        StoreRequest,
+    )
 
     Sendable = str | os.PathLike[str] | Instance | Dataset
 

@@ -11,10 +11,9 @@ One task receives (`next_event`); any task may send. A message is sent whole bef
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -30,8 +29,6 @@ from .errors import (
     LocalProtocolError,
     ended_by,
 )
-from .instruments import Instrument
-from .observer import Observer
 from .protocol.dimse import DimseConnection
 from .protocol.events import (
     AssociateAccepted,
@@ -56,6 +53,10 @@ from .transport import (
     take,
     tls_version,
 )
+
+if TYPE_CHECKING:
+    from .instruments import Instrument
+    from .observer import Observer
 
 logger = logging.getLogger("dimse_trio")
 
@@ -104,6 +105,8 @@ class Link:
         self.observer: Observer | None = None
         self._receiver: Receiver = self.core.upper_layer
         if instruments:
+            from .observer import Observer
+
             self.observer = Observer(instruments, role, addresses(stream), tls_version(stream))
             self._receiver = self.observer.watch(self.core.upper_layer)
         self._message_lock = trio.Lock()
@@ -436,15 +439,3 @@ class Link:
     async def aclose(self) -> None:
         """Close the connection at once, whatever the state."""
         await self._transport.aclose()
-
-
-@asynccontextmanager
-async def closing(link: Link) -> AsyncGenerator[Link]:
-    """The link, whose connection is closed at the end whatever happens."""
-    try:
-        yield link
-    finally:
-        with trio.CancelScope(shield=True):
-            await link.aclose()
-            if link.observer is not None:
-                link.observer.closed(link.failure)

@@ -24,10 +24,11 @@ from .protocol.messages import CStoreRSP
 from .protocol.negotiation import AcceptedContext, Negotiated
 from .protocol.uids import EXPLICIT_VR_LITTLE_ENDIAN, uid_name
 from .sources import BytesSource, DataSource, FileSource
-from .transcoding import Transcoding, TranscodingError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+    from .transcoding import TranscodingError
 
 TRANSCODED_AT_ONCE = 2
 """Transcoded instances in memory for one association: one on its way, one in the making."""
@@ -244,6 +245,8 @@ def _target(mismatch: Mismatch, answer: str, contexts: list[AcceptedContext]) ->
 
 
 def _error(mismatch: Mismatch, why: str) -> TranscodingError:
+    from .transcoding import TranscodingError
+
     return TranscodingError(
         why,
         sop_instance_uid=mismatch.sop_instance_uid,
@@ -255,6 +258,8 @@ async def _transcoded(
     mismatch: Mismatch, context: AcceptedContext, room: trio.Semaphore
 ) -> Outgoing:
     """The instance in a context's transfer syntax, when there is room for it."""
+    from .transcoding import Transcoding
+
     transcoding = Transcoding(
         mismatch.sop_instance_uid, mismatch.transfer_syntax_uid, context.transfer_syntax
     )
