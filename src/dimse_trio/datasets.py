@@ -110,6 +110,20 @@ def decode(
     return data_set
 
 
+def end_mark(transfer_syntax_uid: str) -> bytes:
+    """An element that comes behind all others, to see whether a data set ends where it should."""
+    from pydicom import Dataset
+
+    end = Dataset()
+    end.add_new(_END, "OB", _END_VALUE)
+    return encode(end, transfer_syntax_uid)
+
+
+def take_end_mark(data_set: Dataset) -> bool:
+    """Take the mark out again; whether it was there, and whole."""
+    return _END in data_set and data_set.pop(_END).value == _END_VALUE
+
+
 def decode_whole(
     data: bytes, transfer_syntax_uid: str, *, max_values: int | None = None, limit: int = 1 << 30
 ) -> Dataset:
@@ -123,10 +137,6 @@ def decode_whole(
     """
     if transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
         return decode(data, transfer_syntax_uid, max_values=max_values, limit=limit)
-    from pydicom import Dataset
-
-    end = Dataset()
-    end.add_new(_END, "OB", _END_VALUE)
     big = transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN
     if data.startswith((_GROUP_0008_LITTLE, _GROUP_0008_BIG)):  # as in decode
         big = data.startswith(_GROUP_0008_BIG)
@@ -134,8 +144,8 @@ def decode_whole(
     if not big and data:
         explicit = data[4:6].isalpha()  # a VR
         looks_like = EXPLICIT_VR_LITTLE_ENDIAN if explicit else IMPLICIT_VR_LITTLE_ENDIAN
-    data_set = decode(data + encode(end, looks_like), transfer_syntax_uid, max_values=max_values)
-    if _END not in data_set or data_set.pop(_END).value != _END_VALUE:
+    data_set = decode(data + end_mark(looks_like), transfer_syntax_uid, max_values=max_values)
+    if not take_end_mark(data_set):
         raise DataSetError("the data set is cut off, or more stands behind it")
     return data_set
 

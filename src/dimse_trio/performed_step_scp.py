@@ -110,6 +110,10 @@ class PerformedStepFolder:
         part.replace(path)
 
 
+_OWN = frozenset(("SOPClassUID", "SOPInstanceUID"))
+"""What the messages say, and the attributes need not."""
+
+
 class PerformedProcedureSteps:
     """A handler, or the base class of one, that is the SCP of performed procedure steps.
 
@@ -136,6 +140,9 @@ class PerformedProcedureSteps:
         """Begin a step."""
         _check_class(request.sop_class_uid, MPPS)
         step, uid = request.attributes, request.sop_instance_uid
+        for keyword in _OWN:
+            if keyword in step:
+                delattr(step, keyword)
         self._check(step, CREATE)
         if _status(step) != IN_PROGRESS:
             raise StatusError(Status.INVALID_ATTRIBUTE_VALUE, "a step begins IN PROGRESS")
@@ -161,7 +168,7 @@ class PerformedProcedureSteps:
                 )
             refused: list[int] = []
             for element in changes:
-                if element.keyword in FIXED:
+                if element.keyword in FIXED or element.keyword in _OWN:
                     if element.tag not in step or step[element.tag] != element:
                         refused.append(int(element.tag))
                 elif element.keyword != "SpecificCharacterSet":

@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from .datasets import items_of
-from .errors import DimseError, LocalProtocolError, StatusError
+from .errors import ContextNotAccepted, DimseError, LocalProtocolError, StatusError
 from .protocol.status import Status
 from .protocol.uids import new_uid, uid_of
 from .step_rules import (
@@ -247,7 +247,9 @@ async def performed_procedure_step(
     step = PerformedStep(association, sop_instance_uid or new_uid())
     try:
         step.uid = (await association.n_create(MPPS, step.uid, made)).sop_instance_uid
-    except trio.Cancelled as error:  # the peer may have had it
+    except (StatusError, ContextNotAccepted, LocalProtocolError):  # it was not begun
+        raise
+    except BaseException as error:  # the peer may have had it
         await _give_up(step, association, error)
         raise
     try:

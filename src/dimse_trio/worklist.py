@@ -6,21 +6,33 @@ import datetime as dt
 import json
 import logging
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypedDict, Unpack
 
 import attrs
 import trio
 
+from . import datasets
 from .errors import StatusError
 from .matching import MatchingOptions, compile_query
+from .part10 import open_file
 from .protocol.status import Status
-from .protocol.uids import MODALITY_WORKLIST_FIND
+from .protocol.uids import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    MODALITY_WORKLIST_FIND,
+)
 from .queries import Query, query
 from .requests import FindRequest
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+MAX_FILE = 1 << 24
+"""Longest file of a worklist, in bytes."""
 
 logger = logging.getLogger("dimse_trio.worklist")
 
@@ -139,9 +151,8 @@ class WorklistFolder:
         """Answer a worklist query; other C-FINDs are refused (0x0122)."""
         if request.sop_class_uid != MODALITY_WORKLIST_FIND:
             raise StatusError(Status.SOP_CLASS_NOT_SUPPORTED, "a modality worklist and no archive")
-        for item in await self.items():
-            for response in worklist_matches(request.identifier, [item]):
-                yield response
+        for response in worklist_matches(request.identifier, await self.items()):
+            yield response
 
     async def items(self) -> list[Dataset]:
         """The worklist as it is now.
@@ -158,13 +169,12 @@ class WorklistFolder:
         for path in sorted(self.folder.rglob("*")):
             if path.suffix.lower() not in _SUFFIXES or path.name.startswith("."):
                 continue
+            stamp = _stamp(path)
+            before = self._known.get(path)
+            if before is not None and before[0] == stamp:
+                known[path] = before
+                continue
             try:
-                stat = path.stat()
-                stamp = (stat.st_mtime_ns, stat.st_size)
-                before = self._known.get(path)
-                if before is not None and before[0] == stamp:
-                    known[path] = before
-                    continue
                 known[path] = (stamp, [])  # looked at once, whatever it is
                 known[path] = (stamp, _load(path))
             except Exception as error:  # pydicom raises what it likes about malformed files
@@ -174,20 +184,58 @@ class WorklistFolder:
         return [item for _, items in known.values() for item in items]
 
 
+def _stamp(path: Path) -> tuple[int, int]:
+    """What changes when a file does; of what cannot be looked at, nothing."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return -1, -1
+    return stat.st_mtime_ns, stat.st_size
+
+
 def _load(path: Path) -> list[Dataset]:
+    """The items in a file, each of which can be sent.
+
+    Raises:
+        Exception: It has none, is too long, cut off, or no file.
+    """
     import pydicom
 
+    with open_file(path) as file:
+        data = file.read(MAX_FILE + 1)
+    if len(data) > MAX_FILE:
+        raise ValueError(f"it has more than {MAX_FILE} bytes")
     items: list[Dataset]
     if path.suffix.lower() == ".json":
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = json.loads(data.decode("utf-8"))
         objects: list[Any] = [content] if isinstance(content, dict) else content
         items = [pydicom.Dataset.from_json(each) for each in objects]
     else:
-        # wlmscpfs takes files without a preamble as well
-        items = [pydicom.dcmread(path, force=True, stop_before_pixels=True)]
+        items = [_whole(data)]
     for item in items:
         for _ in item.iterall():
             pass
         if not item.get(_STEPS):
             raise ValueError("it has no Scheduled Procedure Step Sequence")
+        for single in _single_steps(item):
+            datasets.encode(single, IMPLICIT_VR_LITTLE_ENDIAN)
     return items
+
+
+def _whole(data: bytes) -> Dataset:
+    """The data set in a file, which may lack its preamble, as wlmscpfs takes them, too.
+
+    pydicom leaves out what is cut off, so an element is put behind it and has to come out again.
+    """
+    import pydicom
+
+    item = pydicom.dcmread(BytesIO(data), force=True)
+    if item.file_meta.get("TransferSyntaxUID") == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
+        return item
+    implicit, little = item.original_encoding
+    syntax = EXPLICIT_VR_LITTLE_ENDIAN if little else EXPLICIT_VR_BIG_ENDIAN
+    end = datasets.end_mark(IMPLICIT_VR_LITTLE_ENDIAN if implicit else syntax)
+    item = pydicom.dcmread(BytesIO(data + end), force=True)
+    if not datasets.take_end_mark(item):
+        raise ValueError("it is cut off")
+    return item

@@ -246,3 +246,55 @@ async def test_a_remote_ae_is_asked_for_its_worklist_too(tmp_path: Path) -> None
     ):
         [found] = await remote.find_worklist(Modality="MR")
     assert found.PatientID == "B"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"00100020":{"vr":"LO","Value":[4711]},"00400100":{"vr":"SQ","Value":[{}]}}',
+        '{"00100020":{"vr":"LO","Value":[{"a":1}]},"00400100":{"vr":"SQ","Value":[{}]}}',
+        '{"00400100":{"vr":"SQ","Value":[{"00400002":{"vr":"DA","Value":[19800231]}}]}}',
+        '{"00400100":{"vr":"SQ","Value":[{"00400001":{"vr":"XX","Value":["A"]}}]}}',
+        '"text"',
+    ],
+)
+async def test_a_file_that_cannot_be_sent_does_not_spoil_the_rest(
+    text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    worklist_item("GOOD").save_as(
+        tmp_path / "good.wl", enforce_file_format=False, implicit_vr=True, little_endian=True
+    )
+    (tmp_path / "bad.json").write_text(text)
+    async with associated_pair(dimse.WorklistFolder(tmp_path)) as association:
+        for _ in range(2):
+            found = await association.find_worklist()
+            assert [item.PatientID for item in found] == ["GOOD"]
+    assert caplog.text.count("bad.json is no worklist item") == 1
+
+
+async def test_what_is_cut_off_or_no_file_is_no_item(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = tmp_path / "whole.wl"
+    worklist_item("WHOLE").save_as(
+        whole, enforce_file_format=False, implicit_vr=True, little_endian=True
+    )
+    for length in range(len(whole.read_bytes())):
+        (tmp_path / f"cut{length}.wl").write_bytes(whole.read_bytes()[:length])
+    os.mkfifo(tmp_path / "pipe.wl")
+    (tmp_path / "dangling.wl").symlink_to(tmp_path / "nothing")
+    folder = dimse.WorklistFolder(tmp_path)
+    with trio.fail_after(30):
+        for _ in range(2):
+            assert [item.PatientID for item in await folder.items()] == ["WHOLE"]
+    assert caplog.text.count("dangling.wl is no worklist item") == 1
+
+
+def worklist_item(patient_id: str) -> Dataset:
+    step = Dataset()
+    step.Modality, step.ScheduledStationAETitle = "CT", "SCANNER"
+    step.ScheduledProcedureStepStartDate = "20261121"
+    item = Dataset()
+    item.PatientID, item.PatientName = patient_id, "A^B"
+    item.ScheduledProcedureStepSequence = [step]
+    return item
