@@ -11,9 +11,10 @@ from pydicom import Dataset
 
 import dimse_trio as dimse
 from dimse_trio import datasets
-from dimse_trio.testing import associated_pair
+from dimse_trio.protocol.messages import NCreateRQ, NCreateRSP, NSetRQ, NSetRSP
+from dimse_trio.testing import ScriptedPeer, associated_pair
 
-from .script import encoded
+from .script import encoded, scripted
 from .test_worklist import item, step
 
 MPPS = dimse.uid_of("ModalityPerformedProcedureStep")
@@ -313,3 +314,45 @@ async def test_a_worklist_items_character_set_does_not_limit_what_is_reported() 
     [order] = kept.ScheduledStepAttributesSequence
     assert order.ScheduledProtocolCodeSequence[0].CodeMeaning == "Schädel"
     assert (kept.PatientName, kept.PerformedLocation) == ("Ä^X", "東京")
+
+
+async def test_a_step_whose_beginning_cannot_be_read_is_discontinued(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    told: list[str] = []
+
+    async def script(peer: ScriptedPeer) -> None:
+        request = await peer.expect_message(NCreateRQ)
+        made = NCreateRSP(
+            message_id_being_responded_to=request.message_id,
+            status=dimse.Status.SUCCESS,
+            affected_sop_instance_uid=request.affected_sop_instance_uid,
+        )
+        await peer.send_message(1, made, b"\x08\x00\x18\x00ZZ\x04\x001.2\0")
+        _, change, data = await peer.receive_message()
+        assert isinstance(change, NSetRQ)
+        changes = datasets.decode(data or b"", "1.2.840.10008.1.2.1")
+        told.append(changes.PerformedProcedureStepStatus)
+        changed = NSetRSP(
+            message_id_being_responded_to=change.message_id, status=dimse.Status.SUCCESS
+        )
+        await peer.send_message(1, changed)
+        await peer.respond_to_release()
+
+    contexts = [dimse.PresentationContext(MPPS, "1.2.840.10008.1.2.1")]
+    async with scripted(script, contexts=contexts) as association:
+        with pytest.raises(dimse.DataSetError):
+            async with association.performed_procedure_step(**UNSCHEDULED):
+                pass
+    assert told == ["DISCONTINUED"]
+
+
+async def test_the_uids_of_a_step_are_the_messages_and_no_attributes(tmp_path: Path) -> None:
+    handler = dimse.PerformedProcedureSteps(dimse.PerformedStepFolder(tmp_path))
+    async with pair(handler) as association:
+        made = await association.create_performed_step(**UNSCHEDULED)
+        wrong = Dataset()
+        wrong.add_new(0x00080016, "SS", 1)
+        result = await association.n_set(MPPS, made.uid, wrong)
+        assert result.status == dimse.Status.ATTRIBUTE_LIST_ERROR
+        assert (await state(association, made.uid)).PerformedProcedureStepStatus == "IN PROGRESS"
