@@ -122,10 +122,16 @@ class Claim:
     ) -> None:
         if self._kept or self.state is not StepState.IN_PROGRESS:
             return
-        if error is None:
-            await self.cancel()
-        else:
+        if error is not None:
             await self._steps.politely(self._abandon)
+            return
+        try:
+            await self.cancel()
+        except StatusError:
+            raise
+        except BaseException:  # cancelled meanwhile, say: the step must not stay in progress
+            await self._steps.politely(self._abandon)
+            raise
 
     async def update(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
 import attrs
@@ -40,6 +41,11 @@ class Report:
     information: Dataset = attrs.field(repr=False)
     after: trio.Event | None = attrs.field(default=None, repr=False)
 
+    @property
+    def may_be_sent(self) -> bool:
+        """Whether what it has to wait for has come."""
+        return self.after is None or self.after.is_set()
+
 
 @attrs.frozen(kw_only=True)
 class ReportOptions:
@@ -57,7 +63,7 @@ class ReportOptions:
 
     peers: Peers | Resolve
     ae_title: str = DEFAULT_AE_TITLE
-    held: int = 1000
+    held: int = 20_000
     within: float = 30.0
     retries: int = 2
     pause: float = 1.0
@@ -83,6 +89,7 @@ class Reporter:
         self._nursery = nursery
         self._queues: dict[str, deque[Report]] = {}
         self._open: dict[str, list[Association]] = {}
+        self._dropping: set[str] = set()
 
     def saw(self, association: Association) -> None:
         """A request came on that association: it may be there for reports."""
@@ -120,8 +127,9 @@ class Reporter:
         if queue is None:
             queue = self._queues[ae_title] = deque(maxlen=self._options.held)
             self._nursery.start_soon(self._deliver_all, ae_title, queue)
-        if len(queue) == queue.maxlen:
-            logger.warning("too many event reports wait for %s: the oldest is dropped", ae_title)
+        if len(queue) == queue.maxlen and ae_title not in self._dropping:
+            self._dropping.add(ae_title)
+            logger.warning("too many event reports wait for %s: the oldest are dropped", ae_title)
         queue.append(report)
 
     async def _deliver_all(self, ae_title: str, queue: deque[Report]) -> None:
@@ -135,6 +143,7 @@ class Reporter:
                 await self._deliver(ae_title, report, queue)
         finally:
             del self._queues[ae_title]
+            self._dropping.discard(ae_title)
 
     async def _deliver(self, ae_title: str, report: Report, queue: deque[Report]) -> None:
         options = self._options
@@ -147,40 +156,56 @@ class Reporter:
             if attempt:
                 await trio.sleep(pause)
                 pause *= 2
-            try:
-                with trio.move_on_after(options.within):
-                    destination = await self._where(ae_title)
-                    if destination is None:
-                        break
-                    if await self._send_on_new(ae_title, destination, report, queue):
-                        return
-            except DimseError as error:
-                logger.info("no event report to %s: %s", ae_title, error)
-                if isinstance(error, ContextNotAccepted):
-                    break
+            delivered = await self._try_new(ae_title, report, queue)
+            if delivered:
+                return
+            if delivered is None:
+                break
         logger.warning("an event report to %s could not be delivered", ae_title)
 
-    async def _send_on_new(
-        self, ae_title: str, destination: Destination, report: Report, queue: deque[Report]
-    ) -> bool:
-        """Open an association and report on it; what has been queued meanwhile, too."""
-        async with open_association(
+    async def _try_new(self, ae_title: str, report: Report, queue: deque[Report]) -> bool | None:
+        """Open an association and report on it; what has been queued meanwhile, too.
+
+        Each report has its own time. One that was answered is delivered, however the association
+        ends. `None` if there is no way to the AE.
+        """
+        within, delivered = self._options.within, False
+        try:
+            with trio.move_on_after(within) as limit:
+                destination = await self._where(ae_title)
+                if destination is None:
+                    return None
+                async with self._open_to(ae_title, destination) as association:
+                    delivered = await self._send(association, report)
+                    while (
+                        delivered and queue and (queue[0].after is None or queue[0].after.is_set())
+                    ):
+                        limit.deadline = trio.current_time() + within
+                        following = queue[0]
+                        if not await self._send(association, following):
+                            break
+                        if queue and queue[0] is following:  # it was not dropped meanwhile
+                            queue.popleft()
+        except DimseError as error:
+            if not delivered:
+                logger.info("no event report to %s: %s", ae_title, error)
+                if isinstance(error, ContextNotAccepted):
+                    return None
+        return delivered
+
+    def _open_to(
+        self, ae_title: str, destination: Destination
+    ) -> AbstractAsyncContextManager[Association]:
+        return open_association(
             destination.host,
             destination.port,
             called_ae_title=destination.ae_title or ae_title,
             calling_ae_title=self._options.ae_title,
             contexts=[PresentationContext(UPS_EVENT, scp=True, scu=False)],
             ssl_context=destination.ssl_context,
+            tls_server_name=destination.tls_server_name,
             timeouts=self._options.timeouts,
-        ) as association:
-            delivered = await self._send(association, report)
-            while delivered and queue and (queue[0].after is None or queue[0].after.is_set()):
-                following = queue[0]
-                if not await self._send(association, following):
-                    break
-                if queue and queue[0] is following:  # it was not dropped meanwhile
-                    queue.popleft()
-            return delivered
+        )
 
     async def _send(self, association: Association, report: Report) -> bool:
         """Whether the AE has answered at all; what it thinks of a report is its own affair."""

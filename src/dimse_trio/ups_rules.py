@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from . import datasets
 from .errors import StatusError
 from .protocol.status import Status
+from .protocol.uids import EXPLICIT_VR_LITTLE_ENDIAN
 from .protocol.ups import UPS_PUSH, StepState, required_in
 from .requests import is_uid
 from .ups_claim import UNSPECIFIED_REASON, copied, date_time
@@ -71,7 +72,7 @@ def new_step(uid: str, attributes: Dataset) -> tuple[Dataset, Status]:
     step.SOPClassUID = UPS_PUSH
     step.SOPInstanceUID = uid
     step.ScheduledProcedureStepModificationDateTime = date_time()
-    return step, status
+    return _sendable(step), status
 
 
 def changed_step(step: Dataset, modifications: Dataset) -> Dataset:
@@ -90,7 +91,7 @@ def changed_step(step: Dataset, modifications: Dataset) -> Dataset:
     changed = copied(step)
     changed.update(changes)
     changed.ScheduledProcedureStepModificationDateTime = date_time()
-    return changed
+    return _sendable(changed)
 
 
 def in_state(step: Dataset, state: StepState) -> Dataset:
@@ -192,14 +193,14 @@ def _readable(attributes: Dataset) -> Dataset:
     """Attributes in no particular character set, each with the VR that it should have.
 
     Raises:
-        StatusError: One is a sequence that should be none, or the other way round.
+        StatusError: One has another VR.
     """
     from pydicom.datadict import dictionary_has_tag, dictionary_VR
 
     readable = copied(attributes)
     for element in attributes.iterall():
         tag = element.tag
-        if dictionary_has_tag(tag) and (dictionary_VR(tag) == "SQ") != (element.VR == "SQ"):
+        if dictionary_has_tag(tag) and element.VR not in dictionary_VR(tag).split(" or "):
             raise StatusError(Status.INVALID_ATTRIBUTE_VALUE, f"{element.keyword} has a wrong VR")
     if _CHARACTER_SET in readable:
         readable.decode()
@@ -209,6 +210,19 @@ def _readable(attributes: Dataset) -> Dataset:
                     item.pop(_CHARACTER_SET, None)
         del readable[_CHARACTER_SET]
     return readable
+
+
+def _sendable(step: Dataset) -> Dataset:
+    """A step, which others can be told of.
+
+    Raises:
+        StatusError: One of its values cannot be encoded.
+    """
+    try:
+        datasets.encode(step, EXPLICIT_VR_LITTLE_ENDIAN)
+    except datasets.DataSetError:
+        raise StatusError(Status.INVALID_ATTRIBUTE_VALUE, "a value is none of its VR") from None
+    return step
 
 
 def _check_values(attributes: Dataset) -> None:

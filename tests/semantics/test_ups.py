@@ -601,3 +601,98 @@ async def test_the_scp_says_that_it_needs_its_block(autojump_clock: Clock) -> No
     steps = dimse.ProcedureSteps()
     with pytest.raises(dimse.LocalProtocolError, match="block"):
         await steps.add(a_step())
+
+
+# -- what a breaker found --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps_before", range(12))
+async def test_a_claim_left_and_cancelled_at_any_step_is_not_left_in_progress(
+    steps_before: int, autojump_clock: Clock
+) -> None:
+    async with managed() as (steps, ups):
+        uid = await ups.create("Step")
+        with trio.CancelScope() as scope:
+
+            async def cancel() -> None:
+                for _ in range(steps_before):
+                    await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(cancel)
+                async with ups.claim(uid) as work:
+                    await work.update(progress=10)
+        assert steps.states[uid] is not StepState.IN_PROGRESS
+
+
+async def test_a_claim_cancelled_as_its_block_ends_cancels_the_step(autojump_clock: Clock) -> None:
+    async with managed() as (steps, ups):
+        uid = await ups.create("Step")
+        with trio.CancelScope() as scope:
+            async with ups.claim(uid):
+                scope.cancel()
+        assert steps.states[uid] is StepState.CANCELED
+
+
+@pytest.mark.parametrize("tag", [0x00741202, 0x00741200, 0x00404010, 0x00080018])
+async def test_a_value_of_a_wrong_vr_is_refused_and_spoils_nothing(
+    tag: int, autojump_clock: Clock
+) -> None:
+    bad = Dataset()
+    bad.add_new(tag, "FL", None)
+    async with managed() as (_, ups):
+        uid = await ups.create("Step")
+        with pytest.raises(dimse.StatusError) as caught:
+            await ups.create("Bad", bad)
+        assert caught.value.status == dimse.Status.INVALID_ATTRIBUTE_VALUE
+        with pytest.raises(dimse.StatusError) as caught:
+            await ups.update(uid, bad)
+        assert caught.value.status == dimse.Status.INVALID_ATTRIBUTE_VALUE
+        assert len(await ups.find()) == 1
+        await ups.get(uid)
+
+
+class Viewer:
+    """Takes events, slowly or while the connection breaks right after each answer."""
+
+    normalized_sop_classes = (dimse.uid_of("UnifiedProcedureStepEvent"),)
+
+    def __init__(self, *, takes: float = 0, leaves: bool = False) -> None:
+        self.takes, self.leaves = takes, leaves
+        self.seen: list[str] = []
+        self.ended = trio.Event()
+
+    async def handle_n_event_report(self, request: dimse.NEventReportRequest) -> dimse.Status:
+        await trio.sleep(self.takes)
+        state = request.information.get("ProcedureStepState")
+        if state:
+            self.seen.append(state)
+        if state == "CANCELED":
+            self.ended.set()
+        if self.leaves:
+            request.association.start_soon(self.leave, request)
+        return dimse.Status.SUCCESS
+
+    async def leave(self, request: dimse.NEventReportRequest) -> None:
+        await request.responded.wait()
+        await request.association.abort()
+
+
+@pytest.mark.parametrize(("takes", "leaves"), [(0.2, False), (0, True)])
+async def test_a_report_that_was_answered_is_not_sent_again(takes: float, leaves: bool) -> None:
+    viewer = Viewer(takes=takes, leaves=leaves)
+    with trio.fail_after(30):
+        async with dimse.open_server(viewer) as listener:
+            peers = {"VIEWER": ("127.0.0.1", listener.port)}
+            handler = dimse.ProcedureSteps(peers=peers)
+            handler._options = attrs.evolve(handler._options, within=0.5, pause=0.01)
+            async with handler as steps, worklist(steps) as ups:
+                uid = await ups.create("Step")
+                await ups.subscribe(uid, receiving_ae_title="VIEWER")
+                async with ups.claim(uid) as work:
+                    for percent in range(4):
+                        await work.update(progress=percent)
+                    await work.cancel()
+                await viewer.ended.wait()
+    assert viewer.seen == ["SCHEDULED", "IN PROGRESS", "CANCELED"]
