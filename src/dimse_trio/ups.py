@@ -317,10 +317,12 @@ class UnifiedProcedureSteps:
         events = StepEvents(limit, only=sop_instance_uid)
         takers.append(events.take)
         try:
-            await self.subscribe(sop_instance_uid, matching=matching, deletion_lock=deletion_lock)
             try:
+                await self.subscribe(
+                    sop_instance_uid, matching=matching, deletion_lock=deletion_lock
+                )
                 yield events
-            finally:
+            finally:  # also if the peer has it, but we were cancelled before its answer
                 await self.politely(self.unsubscribe, sop_instance_uid)
         finally:
             takers.remove(events.take)

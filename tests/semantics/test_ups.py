@@ -696,3 +696,19 @@ async def test_a_report_that_was_answered_is_not_sent_again(takes: float, leaves
                     await work.cancel()
                 await viewer.ended.wait()
     assert viewer.seen == ["SCHEDULED", "IN PROGRESS", "CANCELED"]
+
+
+async def test_a_watch_cancelled_as_it_begins_leaves_no_subscription(autojump_clock: Clock) -> None:
+    async with managed() as (steps, ups):
+        uid = await ups.create("Step")
+        with trio.CancelScope() as scope:
+
+            async def cancel() -> None:
+                await trio.lowlevel.checkpoint()
+                scope.cancel()
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(cancel)
+                async with ups.watch(uid, deletion_lock=True):
+                    await trio.sleep_forever()
+        assert not steps._subscriptions.of_step(uid)
