@@ -152,15 +152,16 @@ class StorageCommitmentProvider:
             if attempt:
                 await trio.sleep(pause)
                 pause *= 2
+            delivered: bool | None = None
             try:
                 async with request.associate_back(contexts) as association:
                     delivered = await _send(association, event_type, information)
-            except DimseError as error:
-                logger.info("no report of storage commitment to %s: %s", peer, error)
-                continue
-            if not delivered:
+            except DimseError as error:  # after the answer, it takes nothing back
+                logger.info("reporting storage commitment to %s: %s", peer, error)
+            if delivered:
+                return
+            if delivered is False:
                 break
-            return
         logger.warning("a report of storage commitment to %s could not be delivered", peer)
 
 

@@ -24,7 +24,7 @@ from dimse_trio.protocol.messages import (
 from dimse_trio.protocol.pdus import ReleaseRP, ReleaseRQ
 from dimse_trio.testing import ScriptedPeer, associated_pair
 
-from .script import encoded, scripted, served
+from .script import LE, encoded, scripted, served
 
 COMMITMENT = dimse.uid_of("StorageCommitmentPushModel")
 LOGGING = dimse.uid_of("ProceduralEventLogging")
@@ -502,6 +502,43 @@ async def test_a_report_that_nobody_takes_is_given_up(
     assert trio.current_time() > 5 + 10 + 20
     assert "a report of storage commitment to STATION could not be delivered" in caplog.text
     assert GOOD.sop_instance_uid not in caplog.text
+
+
+async def test_a_report_that_was_answered_is_not_sent_again_though_its_association_breaks() -> None:
+    class Quick(Keeper):
+        report_pause = 0.0
+        report_on_same_association = False
+
+    taken: list[int] = []
+
+    async def take(stream: trio.SocketStream) -> None:
+        peer = ScriptedPeer(stream)
+        await peer.accept(LE)
+        context_id, message, _ = await peer.receive_message()
+        assert isinstance(message, NEventReportRQ)
+        taken.append(message.message_id)
+        response = NEventReportRSP(
+            message_id_being_responded_to=message.message_id, status=dimse.Status.SUCCESS
+        )
+        await peer.send_message(context_id, response)
+        await stream.aclose()
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+            nursery.start_soon(trio.serve_listeners, take, [listener])
+            port = listener.socket.getsockname()[1]
+            async with dimse.open_server(Quick(), peers={"STATION": ("127.0.0.1", port)}) as server:
+                async with (
+                    dimse.open_association(
+                        "127.0.0.1", server.port, calling_ae_title="STATION", contexts=CONTEXTS
+                    ) as association,
+                    association.commit([GOOD]),
+                ):
+                    pass
+                await server.stop(grace=5)
+            nursery.cancel_scope.cancel()
+    assert len(taken) == 1
 
 
 # -- the SCP ---------------------------------------------------------------------------------------
