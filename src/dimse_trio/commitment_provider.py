@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import attrs
 import trio
@@ -62,12 +63,15 @@ class StorageCommitmentProvider:
         report_retries: How often a report is tried again on a new association.
         report_pause: Seconds before the first of these tries; twice as long before each next.
         report_on_same_association: Whether the association of the request is used at all.
+        max_transactions: How many may be looked into or wait to be reported; a request beyond them
+            is answered 0x0213, Resource limitation.
     """
 
     normalized_sop_classes = frozenset((STORAGE_COMMITMENT,))
     report_retries: int = 3
     report_pause: float = 5.0
     report_on_same_association: bool = True
+    max_transactions: int = 1000
 
     async def committed(self, reference: SOPReference, /) -> FailureReason | None:
         """Whether an instance is this side's to keep: `None`, or why it is not."""
@@ -85,6 +89,8 @@ class StorageCommitmentProvider:
                 raise StatusError(Status.NO_SUCH_SOP_CLASS)
             return await other(request)
         transaction = _transaction(request)
+        if sum(self._in_use.values()) >= self.max_transactions:
+            raise StatusError(Status.RESOURCE_LIMITATION, "too many transactions are waiting")
         request.start_beyond(self._settle, transaction)
         return Status.SUCCESS
 
@@ -93,6 +99,12 @@ class StorageCommitmentProvider:
         """Transactions that have not been reported; here, as __init__ need not be called."""
         in_use: dict[str, int] = self.__dict__.setdefault("_commitments_in_use", {})
         return in_use
+
+    def _turn(self, peer: str) -> trio.Lock:
+        """What is held while there is an association for a report to that AE: one at a time."""
+        turns: WeakValueDictionary[str, trio.Lock]
+        turns = self.__dict__.setdefault("_commitment_reporters", WeakValueDictionary())
+        return turns.setdefault(peer, trio.Lock())
 
     async def _settle(self, transaction: _Transaction) -> None:
         """Look into a request and report, whatever becomes of either."""
@@ -147,6 +159,7 @@ class StorageCommitmentProvider:
             except AssociationError as error:
                 logger.info("%r: no report of storage commitment: %s", request.association, error)
         contexts = [PresentationContext(STORAGE_COMMITMENT, scp=True, scu=False)]
+        turn = self._turn(peer)
         pause = self.report_pause
         for attempt in range(self.report_retries + 1):
             if attempt:
@@ -154,7 +167,7 @@ class StorageCommitmentProvider:
                 pause *= 2
             delivered: bool | None = None
             try:
-                async with request.associate_back(contexts) as association:
+                async with turn, request.associate_back(contexts) as association:
                     delivered = await _send(association, event_type, information)
             except DimseError as error:  # after the answer, it takes nothing back
                 logger.info("reporting storage commitment to %s: %s", peer, error)

@@ -623,3 +623,65 @@ async def test_a_listener_outlives_a_task_that_fails_after_its_association(
                     pass
             await server.stop(grace=5)
     assert caplog.text.count("a task that a handler had started failed") == 2
+
+
+async def asked_for(peer: ScriptedPeer, number: int) -> int:
+    message = NActionRQ(
+        message_id=number,
+        requested_sop_class_uid=COMMITMENT,
+        requested_sop_instance_uid=INSTANCE,
+        action_type_id=1,
+    )
+    await peer.send_message(1, message, encoded(asked(f"1.2.{number}", GOOD)))
+    return int((await peer.expect_message(NActionRSP)).status)
+
+
+async def test_transactions_beyond_what_may_wait_are_refused(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    class Small(Keeper):
+        max_transactions = 2
+        report_on_same_association = False
+        report_retries = 0
+
+    async with served(Small(looking=partial(trio.sleep, 10))) as peer:
+        await peer.associate(CONTEXTS)
+        assert [await asked_for(peer, n) for n in (1, 2, 3)] == [0, 0, 0x0213]
+        await trio.sleep(20)
+        assert await asked_for(peer, 4) == 0
+        await trio.sleep(20)
+        await peer.release()
+
+
+async def test_an_ae_is_reported_to_on_one_association_at_a_time() -> None:
+    class Alone(Keeper):
+        report_on_same_association = False
+
+    open_now, most, reported = 0, 0, 0
+    done = trio.Event()
+
+    class Counting(dimse.CommitmentListener):
+        async def handle_n_event_report(self, request: dimse.NEventReportRequest, /) -> Any:
+            nonlocal open_now, most, reported
+            open_now += 1
+            most = max(most, open_now)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            open_now -= 1
+            reported += 1
+            if reported == 5:
+                done.set()
+            return dimse.Status.SUCCESS
+
+    with trio.fail_after(30):
+        async with (
+            dimse.open_server(Counting()) as ours,
+            dimse.open_server(Alone(), peers={"STATION": ("127.0.0.1", ours.port)}) as theirs,
+            dimse.open_association(
+                "127.0.0.1", theirs.port, calling_ae_title="STATION", contexts=CONTEXTS
+            ) as association,
+        ):
+            for _ in range(5):
+                async with association.commit([GOOD]):
+                    pass
+            await done.wait()
+    assert most == 1
