@@ -201,6 +201,7 @@ class Commitment:
         self._listener = listener
         self._result: CommitmentResult | None = None
         self._changed = trio.Event()
+        self._awaited = False
 
     def __repr__(self) -> str:
         state = "settled" if self.settled else "awaited"
@@ -223,6 +224,7 @@ class Commitment:
         if self._listener is not None:
             self._listener.expect(self)
         self._exchange.event_takers.append(self._take_own)  # the report may overtake the response
+        self._awaited = True
         try:
             await self._association.n_action(
                 STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE, REQUEST, information
@@ -241,9 +243,17 @@ class Commitment:
         self._stop()
 
     def _stop(self) -> None:
+        self._awaited = False
+        self._changed.set()
         self._exchange.event_takers.remove(self._take_own)
         if self._listener is not None:
             self._listener.forget(self)
+        outlasting = self._exchange.outlasting
+        outlasting[:] = [tell for tell in outlasting if tell != self._tell]
+        self._exchange.on_outlasted()
+
+    def _tell(self) -> None:
+        self._changed.set()
 
     def _take_own(self, request: NEventReportRequest) -> Status | None:
         """A report on the association itself, if it is this one's."""
@@ -272,14 +282,36 @@ class Commitment:
     async def wait(self) -> CommitmentResult:
         """Wait for the report. How long is the caller's to say, with a cancel scope.
 
-        With a listener, it waits on when the association ends. Cancelled, it may be called again.
+        With a listener, it waits on when the association ends. The association's block is then
+        cancelled only when the wait is, or, once the report has come, when the commitment's block
+        has been left. Cancelled, it may be called again.
 
         Raises:
+            LocalProtocolError: The commitment's block has not been entered, or has been left
+                without a report having come.
             AssociationAborted, AssociationClosed: There is no listener, and the association is over
                 without a report having come.
         """
         exchange = self._exchange
+        result = self._result
+        if result is None:
+            exchange.outlasting.append(self._tell)
+            try:
+                result = await self._wait()
+            finally:
+                early = result is None or exchange.end is None
+                if early and self._tell in exchange.outlasting:
+                    exchange.outlasting.remove(self._tell)
+                    exchange.on_outlasted()
+        if exchange.end is not None:
+            exchange.told = True  # the end took nothing away
+        return result
+
+    async def _wait(self) -> CommitmentResult:
+        exchange = self._exchange
         while self._result is None:
+            if not self._awaited:
+                raise LocalProtocolError("a commitment is waited for inside its block")
             if self._listener is None and exchange.end is not None:
                 exchange.told = True
                 aborted = isinstance(exchange.end, AssociationAborted)
@@ -291,12 +323,5 @@ class Commitment:
                 ) from exchange.end
             if self._changed.is_set():
                 self._changed = trio.Event()
-            changed = self._changed
-            exchange.outlasting.append(changed.set)
-            try:
-                await changed.wait()
-            finally:
-                exchange.outlasting.remove(changed.set)
-        if exchange.end is not None:
-            exchange.told = True  # the end took nothing away
+            await self._changed.wait()
         return self._result

@@ -407,6 +407,76 @@ async def test_a_listener_takes_the_report_though_the_association_has_ended(
             assert not association.is_open
 
 
+@pytest.mark.parametrize("within", [True, False])
+async def test_the_end_of_the_association_reaches_other_tasks_once_a_wait_has_given_up(
+    within: bool, autojump_clock: trio.abc.Clock
+) -> None:
+    async def script(peer: ScriptedPeer) -> None:
+        await answer(peer)
+        await trio.sleep(5)
+        await peer.abort()
+
+    async def ask(association: dimse.Association) -> None:
+        async with association.commit([GOOD], listener=dimse.CommitmentListener()) as commitment:
+            with trio.move_on_after(100):
+                await commitment.wait()
+            if within:
+                await trio.sleep_forever()
+
+    with pytest.raises(dimse.AssociationAborted):
+        async with scripted(script, contexts=CONTEXTS) as association:
+            association.start_soon(ask, association)
+            await trio.sleep_forever()
+    assert trio.current_time() < 110
+
+
+async def test_the_result_can_be_dealt_with_though_the_association_has_ended(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    listener = dimse.CommitmentListener()
+
+    async def script(peer: ScriptedPeer) -> None:
+        await answer(peer)
+        await peer.abort()
+        await trio.sleep(60)
+        async with associated_pair(listener, contexts=AS_SCP) as reporting:
+            await reporting.n_event_report(COMMITMENT, INSTANCE, 1, asked("1.2.3", GOOD))
+
+    async def ask(association: dimse.Association) -> None:
+        async with association.commit(
+            [GOOD], transaction_uid="1.2.3", listener=listener
+        ) as commitment:
+            result = await commitment.wait()
+            await trio.sleep(10)
+            kept.append(result.complete)
+
+    kept: list[bool] = []
+    with pytest.raises(dimse.AssociationAborted):
+        async with scripted(script, contexts=CONTEXTS) as association:
+            association.start_soon(ask, association)
+            await trio.sleep_forever()
+    assert kept == [True]
+
+
+async def test_a_commitment_is_waited_for_in_its_block(autojump_clock: trio.abc.Clock) -> None:
+    class Silent(Keeper):
+        async def handle_n_action(self, request: dimse.NActionRequest) -> dimse.Status:
+            return dimse.Status.SUCCESS
+
+    async def wait(commitment: Any) -> None:
+        with pytest.raises(dimse.LocalProtocolError, match="inside its block"):
+            await commitment.wait()
+
+    async with associated_pair(Silent(), contexts=CONTEXTS) as association:
+        commitment = association.commit([GOOD], listener=dimse.CommitmentListener())
+        await wait(commitment)
+        async with trio.open_nursery() as nursery, commitment:
+            nursery.start_soon(wait, commitment)
+            await trio.sleep(1)
+        await wait(commitment)
+        assert association.is_open
+
+
 async def test_a_listener_knows_its_transactions(autojump_clock: trio.abc.Clock) -> None:
     listener = dimse.CommitmentListener()
 
