@@ -92,19 +92,17 @@ def _result(
     Raises:
         InvalidReferences: It does not say it as it should.
     """
-    said = map(referenced_in, items_of(information, "ReferencedSOPSequence"))
-    failures = [*map(failure_in, items_of(information, "FailedSOPSequence"))]
-    reasons = {failure.reference.sop_instance_uid: failure.reason for failure in failures}
-    kept = {each for each in said if each.sop_instance_uid not in reasons}
+    kept = set(map(referenced_in, items_of(information, "ReferencedSOPSequence")))
+    failures = {
+        failure.reference: failure
+        for failure in map(failure_in, items_of(information, "FailedSOPSequence"))
+    }
+    kept.difference_update(failures)
     return CommitmentResult(
         transaction_uid,
         tuple(each for each in asked if each in kept),
-        tuple(
-            FailedReference(each, reasons[each.sop_instance_uid])
-            for each in asked
-            if each.sop_instance_uid in reasons
-        ),
-        tuple(each for each in asked if each not in kept and each.sop_instance_uid not in reasons),
+        tuple(failures[each] for each in asked if each in failures),
+        tuple(each for each in asked if each not in kept and each not in failures),
         str(information.get("RetrieveAETitle") or "").strip() or None,
     )
 

@@ -324,6 +324,24 @@ async def test_what_a_report_does_not_name_is_not_taken_for_committed(
     assert not result.complete
 
 
+async def test_an_instance_uid_under_two_classes_is_two_answers(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    class ByClass(dimse.StorageCommitmentProvider):
+        async def committed(self, reference: SOPReference, /) -> FailureReason | None:
+            other = reference.sop_class_uid != CT
+            return FailureReason.CLASS_INSTANCE_CONFLICT if other else None
+
+    as_mr = SOPReference(MR, GOOD.sop_instance_uid)
+    async with (
+        associated_pair(ByClass(), contexts=CONTEXTS) as association,
+        association.commit([GOOD, as_mr]) as commitment,
+    ):
+        result = await commitment.wait()
+    assert result.committed == (GOOD,)
+    assert [each.reference for each in result.failed] == [as_mr]
+
+
 async def test_a_request_that_is_refused_is_an_error(autojump_clock: trio.abc.Clock) -> None:
     async def script(peer: ScriptedPeer) -> None:
         await answer(peer, 0x0213)
