@@ -32,6 +32,8 @@ from .references import (
     InvalidReferences,
     Referable,
     SOPReference,
+    aside,
+    count_in,
     failure_in,
     items_of,
     reference_items,
@@ -133,7 +135,7 @@ class CommitmentListener:
             return await other(request)
         uid = str(request.information.get("TransactionUID") or "")
         if (commitment := self._awaited.get(uid)) is not None:
-            return commitment.take(request)
+            return await commitment.take(request)
         if uid in self._settled:
             return Status.SUCCESS
         raise StatusError(Status.INVALID_ARGUMENT_VALUE, "no such transaction")
@@ -218,7 +220,9 @@ class Commitment:
         self.references = await references_of(self._given)
         information = Dataset()
         information.TransactionUID = self.transaction_uid
-        information.ReferencedSOPSequence = reference_items(self.references)
+        information.ReferencedSOPSequence = await aside(
+            lambda: reference_items(self.references), len(self.references)
+        )
         if self._listener is not None:
             self._listener.expect(self)
         self._exchange.event_takers.append(self._take_own)  # the report may overtake the response
@@ -253,14 +257,14 @@ class Commitment:
     def _tell(self) -> None:
         self._changed.set()
 
-    def _take_own(self, request: NEventReportRequest) -> Status | None:
+    async def _take_own(self, request: NEventReportRequest) -> Status | None:
         """A report on the association itself, if it is this one's."""
         if request.sop_class_uid != STORAGE_COMMITMENT:
             return None
         uid = str(request.information.get("TransactionUID") or "")
-        return self.take(request) if uid == self.transaction_uid else None
+        return await self.take(request) if uid == self.transaction_uid else None
 
-    def take(self, request: NEventReportRequest) -> Status:
+    async def take(self, request: NEventReportRequest) -> Status:
         """Take the report; done by the listener, or on the association itself.
 
         Raises:
@@ -269,7 +273,10 @@ class Commitment:
         if request.event_type_id not in (ALL_COMMITTED, SOME_FAILED):
             raise StatusError(Status.NO_SUCH_EVENT_TYPE)
         try:
-            result = _result(self.transaction_uid, self.references, request.information)
+            result = await aside(
+                lambda: _result(self.transaction_uid, self.references, request.information),
+                len(self.references) + count_in(request.information),
+            )
         except InvalidReferences as error:
             raise StatusError(Status.INVALID_ARGUMENT_VALUE, str(error)) from error
         if self._result is None:

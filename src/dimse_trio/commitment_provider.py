@@ -23,6 +23,8 @@ from .references import (
     FailureReason,
     InvalidReferences,
     SOPReference,
+    aside,
+    count_in,
     items_of,
     reference_items,
     referenced_in,
@@ -88,7 +90,7 @@ class StorageCommitmentProvider:
             if other is None:
                 raise StatusError(Status.NO_SUCH_SOP_CLASS)
             return await other(request)
-        transaction = _transaction(request)
+        transaction = await aside(lambda: _transaction(request), count_in(request.information))
         if sum(self._in_use.values()) >= self.max_transactions:
             raise StatusError(Status.RESOURCE_LIMITATION, "too many transactions are waiting")
         request.start_beyond(self._settle, transaction)
@@ -137,19 +139,11 @@ class StorageCommitmentProvider:
 
     async def _report(self, transaction: _Transaction, failed: Sequence[FailedReference]) -> None:
         """Send the report, on the association of the request or on one of its own."""
-        from pydicom import Dataset
-
         request = transaction.request
-        failures = {failure.reference for failure in failed}
-        committed = [each for each in transaction.references if each not in failures]
-        information = Dataset()
-        information.TransactionUID = transaction.uid
-        if committed:
-            information.ReferencedSOPSequence = reference_items(committed)
-            if (title := self.retrieve_ae_title(request)) is not None:
-                information.RetrieveAETitle = title
-        if failed:
-            information.FailedSOPSequence = reference_items(failed)
+        title = self.retrieve_ae_title(request)
+        information = await aside(
+            lambda: _information(transaction, failed, title), len(transaction.references)
+        )
         event_type = SOME_FAILED if failed else ALL_COMMITTED
         peer = request.association.peer_ae_title
         if self.report_on_same_association and request.association.is_open:
@@ -176,6 +170,25 @@ class StorageCommitmentProvider:
             if delivered is False:
                 break
         logger.warning("a report of storage commitment to %s could not be delivered", peer)
+
+
+def _information(
+    transaction: _Transaction, failed: Sequence[FailedReference], title: str | None
+) -> Dataset:
+    """What the report says."""
+    from pydicom import Dataset
+
+    failures = {failure.reference for failure in failed}
+    committed = [each for each in transaction.references if each not in failures]
+    information = Dataset()
+    information.TransactionUID = transaction.uid
+    if committed:
+        information.ReferencedSOPSequence = reference_items(committed)
+        if title is not None:
+            information.RetrieveAETitle = title
+    if failed:
+        information.FailedSOPSequence = reference_items(failed)
+    return information
 
 
 async def _send(association: Association, event_type: int, information: Dataset) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -14,7 +15,7 @@ import trio.testing
 from pydicom import Dataset
 
 import dimse_trio as dimse
-from dimse_trio import FailureReason, SOPReference
+from dimse_trio import FailureReason, SOPReference, commitment, commitment_provider, normalized
 from dimse_trio.protocol.messages import (
     NActionRQ,
     NActionRSP,
@@ -183,6 +184,37 @@ async def test_the_actions_of_other_classes_reach_the_next_base(
         assert (await association.n_action(LOGGING, "1.2", 1)).status == 0x0001
         async with association.commit([GOOD]) as commitment:
             assert (await commitment.wait()).complete
+
+
+async def test_long_lists_of_references_are_gone_through_in_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = threading.get_ident()
+
+    def watch(module: Any, name: str) -> None:
+        real = getattr(module, name)
+
+        def elsewhere(*args: Any) -> Any:
+            if threading.get_ident() == loop:
+                in_loop.append(name)
+            return real(*args)
+
+        monkeypatch.setattr(module, name, elsewhere)
+
+    watch(commitment, "reference_items")
+    watch(commitment, "_result")
+    watch(commitment_provider, "reference_items")
+    watch(commitment_provider, "_transaction")
+    watch(normalized, "_encoded")
+    in_loop: list[str] = []
+    references = [(CT, f"1.2.{n}") for n in range(2000)]
+    with trio.fail_after(30):
+        async with (
+            associated_pair(Keeper(), contexts=CONTEXTS) as association,
+            association.commit(references) as asking,
+        ):
+            assert len((await asking.wait()).committed) == 2000
+    assert in_loop == []
 
 
 # -- the SCU ---------------------------------------------------------------------------------------
