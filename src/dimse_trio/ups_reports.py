@@ -164,23 +164,29 @@ class Reporter:
         self, ae_title: str, destination: Destination, report: Report, queue: deque[Report]
     ) -> bool:
         """Open an association and report on it; what has been queued meanwhile, too."""
-        async with open_association(
-            destination.host,
-            destination.port,
-            called_ae_title=destination.ae_title or ae_title,
-            calling_ae_title=self._options.ae_title,
-            contexts=[PresentationContext(UPS_EVENT, scp=True, scu=False)],
-            ssl_context=destination.ssl_context,
-            timeouts=self._options.timeouts,
-        ) as association:
-            delivered = await self._send(association, report)
-            while delivered and queue and (queue[0].after is None or queue[0].after.is_set()):
-                following = queue[0]
-                if not await self._send(association, following):
-                    break
-                if queue and queue[0] is following:  # it was not dropped meanwhile
-                    queue.popleft()
-            return delivered
+        delivered = False
+        try:
+            async with open_association(
+                destination.host,
+                destination.port,
+                called_ae_title=destination.ae_title or ae_title,
+                calling_ae_title=self._options.ae_title,
+                contexts=[PresentationContext(UPS_EVENT, scp=True, scu=False)],
+                ssl_context=destination.ssl_context,
+                timeouts=self._options.timeouts,
+            ) as association:
+                delivered = await self._send(association, report)
+                while delivered and queue and (queue[0].after is None or queue[0].after.is_set()):
+                    following = queue[0]
+                    if not await self._send(association, following):
+                        break
+                    if queue and queue[0] is following:  # it was not dropped meanwhile
+                        queue.popleft()
+        except DimseError as error:
+            if not delivered:
+                raise
+            logger.info("%s took an event report and broke off: %s", ae_title, error)
+        return delivered
 
     async def _send(self, association: Association, report: Report) -> bool:
         """Whether the AE has answered at all; what it thinks of a report is its own affair."""

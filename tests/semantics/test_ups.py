@@ -13,7 +13,10 @@ from pydicom import Dataset
 
 import dimse_trio as dimse
 from dimse_trio import StepEventType, StepState
-from dimse_trio.testing import associated_pair
+from dimse_trio.protocol.messages import NEventReportRQ, NEventReportRSP
+from dimse_trio.testing import ScriptedPeer, associated_pair
+
+from .script import LE
 
 PUSH = dimse.uid_of("UnifiedProcedureStepPush")
 PULL = dimse.uid_of("UnifiedProcedureStepPull")
@@ -601,3 +604,34 @@ async def test_the_scp_says_that_it_needs_its_block(autojump_clock: Clock) -> No
     steps = dimse.ProcedureSteps()
     with pytest.raises(dimse.LocalProtocolError, match="block"):
         await steps.add(a_step())
+
+
+async def test_an_event_that_was_answered_is_not_sent_again_though_its_association_breaks() -> None:
+    taken: list[int] = []
+
+    async def take(stream: trio.SocketStream) -> None:
+        peer = ScriptedPeer(stream)
+        await peer.accept(LE)
+        context_id, message, _ = await peer.receive_message()
+        assert isinstance(message, NEventReportRQ)
+        taken.append(message.message_id)
+        response = NEventReportRSP(
+            message_id_being_responded_to=message.message_id, status=dimse.Status.SUCCESS
+        )
+        await peer.send_message(context_id, response)
+        await stream.aclose()
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+            nursery.start_soon(trio.serve_listeners, take, [listener])
+            port = listener.socket.getsockname()[1]
+            async with (
+                dimse.ProcedureSteps(peers={"VIEWER": ("127.0.0.1", port)}) as steps,
+                associated_pair(steps, contexts=dimse.procedure_step_contexts()) as association,
+            ):
+                ups = dimse.UnifiedProcedureSteps(association)
+                await ups.subscribe(await ups.create("x"), receiving_ae_title="VIEWER")
+                await trio.sleep(1.5)  # the first try again would have been
+            nursery.cancel_scope.cancel()
+    assert len(taken) == 1
