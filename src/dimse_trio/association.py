@@ -49,6 +49,7 @@ class Association(NormalizedServices, Workflows):
         self._link = link
         self._exchange = Exchange(self, link, environment)
         self._exchange.on_end = self._on_end
+        self._exchange.on_outlasted = self._cut
         self._nursery: trio.Nursery | None = None
         self._raise_end = False
         self._room_for_transcoded = trio.Semaphore(TRANSCODED_AT_ONCE)
@@ -288,8 +289,12 @@ class Association(NormalizedServices, Workflows):
             self._raise_end = unexpected
             for tell in self._exchange.outlasting:
                 tell()
-            if not self._exchange.outlasting:
-                self._nursery.cancel_scope.cancel()
+            self._cut()
+
+    def _cut(self) -> None:
+        """End the block of an association that is over, unless somebody in it outlasts that."""
+        if self.end is not None and self._nursery is not None and not self._exchange.outlasting:
+            self._nursery.cancel_scope.cancel()
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[Association]:

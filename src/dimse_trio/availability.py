@@ -91,13 +91,12 @@ class AvailabilityNotice:
         """
         try:
             steps = items_of(data_set, "ReferencedPerformedProcedureStepSequence")
+            series: dict[str, tuple[AvailableInstance, ...]] = {}
+            for item in items_of(data_set, "ReferencedSeriesSequence"):
+                uid = uid_in(item, "SeriesInstanceUID")
+                series[uid] = (*series.get(uid, ()), *_instances(item))
             notice = cls(
-                uid_in(data_set, "StudyInstanceUID"),
-                {
-                    uid_in(item, "SeriesInstanceUID"): _instances(item)
-                    for item in items_of(data_set, "ReferencedSeriesSequence")
-                },
-                tuple(map(referenced_in, steps)),
+                uid_in(data_set, "StudyInstanceUID"), series, tuple(map(referenced_in, steps))
             )
         except InvalidReferences as error:
             raise StatusError(Status.INVALID_ATTRIBUTE_VALUE, str(error)) from error
@@ -126,7 +125,11 @@ def _instances(series: Dataset) -> tuple[AvailableInstance, ...]:
         availability = str(item.get("InstanceAvailability") or "")
         if availability not in InstanceAvailability.__members__:
             raise InvalidReferences("InstanceAvailability is missing or none of its terms")
-        title = str(item.get("RetrieveAETitle") or "").strip()
+        if "RetrieveAETitle" not in item:
+            raise StatusError(Status.MISSING_ATTRIBUTE, "no Retrieve AE Title")
+        title = str(item.RetrieveAETitle or "").strip()
+        if not title:
+            raise StatusError(Status.MISSING_ATTRIBUTE_VALUE, "a Retrieve AE Title is empty")
         found.append(
             AvailableInstance(referenced_in(item), InstanceAvailability(availability), title)
         )

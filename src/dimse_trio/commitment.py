@@ -32,6 +32,8 @@ from .references import (
     InvalidReferences,
     Referable,
     SOPReference,
+    aside,
+    count_in,
     failure_in,
     items_of,
     reference_items,
@@ -92,19 +94,17 @@ def _result(
     Raises:
         InvalidReferences: It does not say it as it should.
     """
-    said = map(referenced_in, items_of(information, "ReferencedSOPSequence"))
-    failures = [*map(failure_in, items_of(information, "FailedSOPSequence"))]
-    reasons = {failure.reference.sop_instance_uid: failure.reason for failure in failures}
-    kept = {each for each in said if each.sop_instance_uid not in reasons}
+    kept = set(map(referenced_in, items_of(information, "ReferencedSOPSequence")))
+    failures = {
+        failure.reference: failure
+        for failure in map(failure_in, items_of(information, "FailedSOPSequence"))
+    }
+    kept.difference_update(failures)
     return CommitmentResult(
         transaction_uid,
         tuple(each for each in asked if each in kept),
-        tuple(
-            FailedReference(each, reasons[each.sop_instance_uid])
-            for each in asked
-            if each.sop_instance_uid in reasons
-        ),
-        tuple(each for each in asked if each not in kept and each.sop_instance_uid not in reasons),
+        tuple(failures[each] for each in asked if each in failures),
+        tuple(each for each in asked if each not in kept and each not in failures),
         str(information.get("RetrieveAETitle") or "").strip() or None,
     )
 
@@ -135,7 +135,7 @@ class CommitmentListener:
             return await other(request)
         uid = str(request.information.get("TransactionUID") or "")
         if (commitment := self._awaited.get(uid)) is not None:
-            return commitment.take(request)
+            return await commitment.take(request)
         if uid in self._settled:
             return Status.SUCCESS
         raise StatusError(Status.INVALID_ARGUMENT_VALUE, "no such transaction")
@@ -201,6 +201,7 @@ class Commitment:
         self._listener = listener
         self._result: CommitmentResult | None = None
         self._changed = trio.Event()
+        self._awaited = False
 
     def __repr__(self) -> str:
         state = "settled" if self.settled else "awaited"
@@ -219,10 +220,13 @@ class Commitment:
         self.references = await references_of(self._given)
         information = Dataset()
         information.TransactionUID = self.transaction_uid
-        information.ReferencedSOPSequence = reference_items(self.references)
+        information.ReferencedSOPSequence = await aside(
+            lambda: reference_items(self.references), len(self.references)
+        )
         if self._listener is not None:
             self._listener.expect(self)
         self._exchange.event_takers.append(self._take_own)  # the report may overtake the response
+        self._awaited = True
         try:
             await self._association.n_action(
                 STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE, REQUEST, information
@@ -241,18 +245,26 @@ class Commitment:
         self._stop()
 
     def _stop(self) -> None:
+        self._awaited = False
+        self._changed.set()
         self._exchange.event_takers.remove(self._take_own)
         if self._listener is not None:
             self._listener.forget(self)
+        outlasting = self._exchange.outlasting
+        outlasting[:] = [tell for tell in outlasting if tell != self._tell]
+        self._exchange.on_outlasted()
 
-    def _take_own(self, request: NEventReportRequest) -> Status | None:
+    def _tell(self) -> None:
+        self._changed.set()
+
+    async def _take_own(self, request: NEventReportRequest) -> Status | None:
         """A report on the association itself, if it is this one's."""
         if request.sop_class_uid != STORAGE_COMMITMENT:
             return None
         uid = str(request.information.get("TransactionUID") or "")
-        return self.take(request) if uid == self.transaction_uid else None
+        return await self.take(request) if uid == self.transaction_uid else None
 
-    def take(self, request: NEventReportRequest) -> Status:
+    async def take(self, request: NEventReportRequest) -> Status:
         """Take the report; done by the listener, or on the association itself.
 
         Raises:
@@ -261,7 +273,10 @@ class Commitment:
         if request.event_type_id not in (ALL_COMMITTED, SOME_FAILED):
             raise StatusError(Status.NO_SUCH_EVENT_TYPE)
         try:
-            result = _result(self.transaction_uid, self.references, request.information)
+            result = await aside(
+                lambda: _result(self.transaction_uid, self.references, request.information),
+                len(self.references) + count_in(request.information),
+            )
         except InvalidReferences as error:
             raise StatusError(Status.INVALID_ARGUMENT_VALUE, str(error)) from error
         if self._result is None:
@@ -272,14 +287,36 @@ class Commitment:
     async def wait(self) -> CommitmentResult:
         """Wait for the report. How long is the caller's to say, with a cancel scope.
 
-        With a listener, it waits on when the association ends. Cancelled, it may be called again.
+        With a listener, it waits on when the association ends. The association's block is then
+        cancelled only when the wait is, or, once the report has come, when the commitment's block
+        has been left. Cancelled, it may be called again.
 
         Raises:
+            LocalProtocolError: The commitment's block has not been entered, or has been left
+                without a report having come.
             AssociationAborted, AssociationClosed: There is no listener, and the association is over
                 without a report having come.
         """
         exchange = self._exchange
+        result = self._result
+        if result is None:
+            exchange.outlasting.append(self._tell)
+            try:
+                result = await self._wait()
+            finally:
+                early = result is None or exchange.end is None
+                if early and self._tell in exchange.outlasting:
+                    exchange.outlasting.remove(self._tell)
+                    exchange.on_outlasted()
+        if exchange.end is not None:
+            exchange.told = True  # the end took nothing away
+        return result
+
+    async def _wait(self) -> CommitmentResult:
+        exchange = self._exchange
         while self._result is None:
+            if not self._awaited:
+                raise LocalProtocolError("a commitment is waited for inside its block")
             if self._listener is None and exchange.end is not None:
                 exchange.told = True
                 aborted = isinstance(exchange.end, AssociationAborted)
@@ -291,12 +328,5 @@ class Commitment:
                 ) from exchange.end
             if self._changed.is_set():
                 self._changed = trio.Event()
-            changed = self._changed
-            exchange.outlasting.append(changed.set)
-            try:
-                await changed.wait()
-            finally:
-                exchange.outlasting.remove(changed.set)
-        if exchange.end is not None:
-            exchange.told = True  # the end took nothing away
+            await self._changed.wait()
         return self._result

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import attrs
 import trio
@@ -22,6 +23,8 @@ from .references import (
     FailureReason,
     InvalidReferences,
     SOPReference,
+    aside,
+    count_in,
     items_of,
     reference_items,
     referenced_in,
@@ -62,12 +65,15 @@ class StorageCommitmentProvider:
         report_retries: How often a report is tried again on a new association.
         report_pause: Seconds before the first of these tries; twice as long before each next.
         report_on_same_association: Whether the association of the request is used at all.
+        max_transactions: How many may be looked into or wait to be reported; a request beyond them
+            is answered 0x0213, Resource limitation.
     """
 
     normalized_sop_classes = frozenset((STORAGE_COMMITMENT,))
     report_retries: int = 3
     report_pause: float = 5.0
     report_on_same_association: bool = True
+    max_transactions: int = 1000
 
     async def committed(self, reference: SOPReference, /) -> FailureReason | None:
         """Whether an instance is this side's to keep: `None`, or why it is not."""
@@ -84,7 +90,9 @@ class StorageCommitmentProvider:
             if other is None:
                 raise StatusError(Status.NO_SUCH_SOP_CLASS)
             return await other(request)
-        transaction = _transaction(request)
+        transaction = await aside(lambda: _transaction(request), count_in(request.information))
+        if sum(self._in_use.values()) >= self.max_transactions:
+            raise StatusError(Status.RESOURCE_LIMITATION, "too many transactions are waiting")
         request.start_beyond(self._settle, transaction)
         return Status.SUCCESS
 
@@ -93,6 +101,12 @@ class StorageCommitmentProvider:
         """Transactions that have not been reported; here, as __init__ need not be called."""
         in_use: dict[str, int] = self.__dict__.setdefault("_commitments_in_use", {})
         return in_use
+
+    def _turn(self, peer: str) -> trio.Lock:
+        """What is held while there is an association for a report to that AE: one at a time."""
+        turns: WeakValueDictionary[str, trio.Lock]
+        turns = self.__dict__.setdefault("_commitment_reporters", WeakValueDictionary())
+        return turns.setdefault(peer, trio.Lock())
 
     async def _settle(self, transaction: _Transaction) -> None:
         """Look into a request and report, whatever becomes of either."""
@@ -125,19 +139,11 @@ class StorageCommitmentProvider:
 
     async def _report(self, transaction: _Transaction, failed: Sequence[FailedReference]) -> None:
         """Send the report, on the association of the request or on one of its own."""
-        from pydicom import Dataset
-
         request = transaction.request
-        failures = {failure.reference for failure in failed}
-        committed = [each for each in transaction.references if each not in failures]
-        information = Dataset()
-        information.TransactionUID = transaction.uid
-        if committed:
-            information.ReferencedSOPSequence = reference_items(committed)
-            if (title := self.retrieve_ae_title(request)) is not None:
-                information.RetrieveAETitle = title
-        if failed:
-            information.FailedSOPSequence = reference_items(failed)
+        title = self.retrieve_ae_title(request)
+        information = await aside(
+            lambda: _information(transaction, failed, title), len(transaction.references)
+        )
         event_type = SOME_FAILED if failed else ALL_COMMITTED
         peer = request.association.peer_ae_title
         if self.report_on_same_association and request.association.is_open:
@@ -147,21 +153,42 @@ class StorageCommitmentProvider:
             except AssociationError as error:
                 logger.info("%r: no report of storage commitment: %s", request.association, error)
         contexts = [PresentationContext(STORAGE_COMMITMENT, scp=True, scu=False)]
+        turn = self._turn(peer)
         pause = self.report_pause
         for attempt in range(self.report_retries + 1):
             if attempt:
                 await trio.sleep(pause)
                 pause *= 2
+            delivered: bool | None = None
             try:
-                async with request.associate_back(contexts) as association:
+                async with turn, request.associate_back(contexts) as association:
                     delivered = await _send(association, event_type, information)
-            except DimseError as error:
-                logger.info("no report of storage commitment to %s: %s", peer, error)
-                continue
-            if not delivered:
+            except DimseError as error:  # after the answer, it takes nothing back
+                logger.info("reporting storage commitment to %s: %s", peer, error)
+            if delivered:
+                return
+            if delivered is False:
                 break
-            return
         logger.warning("a report of storage commitment to %s could not be delivered", peer)
+
+
+def _information(
+    transaction: _Transaction, failed: Sequence[FailedReference], title: str | None
+) -> Dataset:
+    """What the report says."""
+    from pydicom import Dataset
+
+    failures = {failure.reference for failure in failed}
+    committed = [each for each in transaction.references if each not in failures]
+    information = Dataset()
+    information.TransactionUID = transaction.uid
+    if committed:
+        information.ReferencedSOPSequence = reference_items(committed)
+        if title is not None:
+            information.RetrieveAETitle = title
+    if failed:
+        information.FailedSOPSequence = reference_items(failed)
+    return information
 
 
 async def _send(association: Association, event_type: int, information: Dataset) -> bool:

@@ -64,7 +64,8 @@ class Exchange:
         self.event_takers: list[EventTaker] = []
         """Who awaits an N-EVENT-REPORT of an operation, asked before the handler is."""
         self.outlasting: list[Callable[[], None]] = []
-        """Told of the end, in place of the body being cancelled."""
+        """Told of the end, in place of the body being cancelled before they have left."""
+        self.on_outlasted: Callable[[], None] = lambda: None
         self._association = association
         self._environment = environment
         self._limits = link.limits

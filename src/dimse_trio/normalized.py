@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import trio
 
 from . import datasets
 from .contexts import normalized_context
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
     from .exchange import Exchange
+
+MANY_ITEMS = 500
+"""A data set with a sequence of more items is encoded in a worker thread."""
 
 
 @attrs.frozen
@@ -246,7 +250,10 @@ class NormalizedServices:
         context = normalized_context(
             self._exchange.link.negotiated, sop_class_uid, via, as_scp=as_scp
         )
-        source = None if data_set is None else BytesSource(_encoded(data_set, context))
+        source = None
+        if data_set is not None:
+            encoded = await _aside(lambda: _encoded(data_set, context), data_set)
+            source = BytesSource(encoded)
         invocation = await self._exchange.request(context, make, source, check=check)
         response: Any = invocation.final
         data, syntax = invocation.final_data or b"", context.transfer_syntax
@@ -266,6 +273,20 @@ def _check_uids(sop_class_uid: object, sop_instance_uid: object) -> None:
             raise TypeError(f"{name} is a UID as text, not {type(uid).__name__}")
         if not is_uid(uid):
             raise LocalProtocolError(f"{name} {uid[:80]!r} is not a UID")
+
+
+async def _aside(encode: Callable[[], bytes], data_set: Dataset) -> bytes:
+    """Call `encode`, which encodes a data set, where it holds nobody up: a long one in a thread."""
+    if (
+        not hasattr(data_set, "iterall")
+        or isinstance(data_set, type)
+        or all(
+            element.VR != "SQ" or len(element.value or ()) <= MANY_ITEMS
+            for element in data_set.values()
+        )
+    ):
+        return encode()
+    return await trio.to_thread.run_sync(encode, abandon_on_cancel=True)
 
 
 def _encoded(data_set: Dataset, context: AcceptedContext) -> bytes:

@@ -62,8 +62,8 @@ async def perform_normalized(performance: Performance) -> Final:
         raise StatusError(Status.INVALID_SOP_INSTANCE, "SOP Instance UID is not a UID")
     await performance.step(request.prepare)
     if isinstance(request, NEventReportRequest):
-        for take in performance.exchange.event_takers:
-            if (taken := take(request)) is not None:
+        for take in [*performance.exchange.event_takers]:
+            if (taken := await take(request)) is not None:
                 return Final(taken, {"event_type_id": request.event_type_id})
     method = performance.method(NORMALIZED_METHODS[type(message)])
     reply = _reply(method, await performance.step(method, request))

@@ -58,7 +58,7 @@ OpenSubAssociation = Callable[
 ]
 
 
-EventTaker = Callable[["NEventReportRequest"], "Status | None"]
+EventTaker = Callable[["NEventReportRequest"], Awaitable["Status | None"]]
 """Takes an event that something awaits, with the status for it; `None` if it is not the one."""
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import attrs
 import trio
@@ -33,6 +33,11 @@ REQUEST = 1
 """The Action Type ID of a request for commitment (PS3.4 §J.3.2.1)."""
 ALL_COMMITTED, SOME_FAILED = 1, 2
 """The Event Type IDs of its reports (PS3.4 §J.3.3.1)."""
+
+
+T = TypeVar("T")
+FEW = 500
+"""So many references are gone through in the event loop."""
 
 
 class InvalidReferences(ValueError):
@@ -124,6 +129,19 @@ def _reference(item: Any) -> SOPReference:
 
 
 # -- in data sets ----------------------------------------------------------------------------------
+
+
+async def aside(work: Callable[[], T], references: int) -> T:
+    """Call `work`, which goes through so many references: through many in a worker thread."""
+    if references <= FEW:
+        return work()
+    return await trio.to_thread.run_sync(work, abandon_on_cancel=True)
+
+
+def count_in(data_set: Dataset) -> int:
+    """How many references there are, about, in what a request or a report says."""
+    values: Any = map(data_set.get, ("ReferencedSOPSequence", "FailedSOPSequence"))
+    return sum(len(value) for value in values if hasattr(value, "__len__"))
 
 
 def reference_items(

@@ -97,10 +97,10 @@ class StepEvents:
 
     async def handle_n_event_report(self, request: NEventReportRequest) -> Status:
         """Take an event that came to a listener."""
-        status = self.take(request)
+        status = await self.take(request)
         return Status.NO_SUCH_SOP_CLASS if status is None else status
 
-    def take(self, request: NEventReportRequest) -> Status | None:
+    async def take(self, request: NEventReportRequest) -> Status | None:
         """Take an event; the status for it, or `None` if it is not about a procedure step."""
         if request.sop_class_uid not in (UPS_PUSH, UPS_EVENT):
             return None

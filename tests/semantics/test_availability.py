@@ -84,6 +84,7 @@ def without(*path: str) -> Dataset:
         ("ReferencedSeriesSequence", "ReferencedSOPSequence"),
         ("ReferencedSeriesSequence", "ReferencedSOPSequence", "ReferencedSOPInstanceUID"),
         ("ReferencedSeriesSequence", "ReferencedSOPSequence", "InstanceAvailability"),
+        ("ReferencedSeriesSequence", "ReferencedSOPSequence", "RetrieveAETitle"),
     ],
 )
 async def test_what_is_no_notice_is_refused(
@@ -97,3 +98,26 @@ async def test_what_is_no_notice_is_refused(
         dimse.Status.MISSING_ATTRIBUTE,
     )
     assert workstation.notices == []
+
+
+async def test_an_instance_that_can_be_had_from_nowhere_is_refused(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    workstation = Workstation()
+    attributes = NOTICE.to_data_set()
+    attributes.ReferencedSeriesSequence[0].ReferencedSOPSequence[0].RetrieveAETitle = ""
+    async with associated_pair(workstation, contexts=CONTEXTS) as association:
+        result = await association.n_create(NOTIFICATION, "1.2", attributes, check=False)
+    assert result.status == dimse.Status.MISSING_ATTRIBUTE_VALUE
+    assert workstation.notices == []
+
+
+async def test_a_series_may_be_in_several_items(autojump_clock: trio.abc.Clock) -> None:
+    workstation = Workstation()
+    attributes = NOTICE.to_data_set()
+    for item in attributes.ReferencedSeriesSequence:
+        item.SeriesInstanceUID = "1.2.3.1"
+    async with associated_pair(workstation, contexts=CONTEXTS) as association:
+        await association.n_create(NOTIFICATION, "1.2", attributes)
+    [notice] = workstation.notices
+    assert notice.series == {"1.2.3.1": (*NOTICE.series["1.2.3.1"], *NOTICE.series["1.2.3.2"])}

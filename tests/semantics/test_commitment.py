@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -14,7 +15,7 @@ import trio.testing
 from pydicom import Dataset
 
 import dimse_trio as dimse
-from dimse_trio import FailureReason, SOPReference
+from dimse_trio import FailureReason, SOPReference, commitment, commitment_provider, normalized
 from dimse_trio.protocol.messages import (
     NActionRQ,
     NActionRSP,
@@ -24,7 +25,7 @@ from dimse_trio.protocol.messages import (
 from dimse_trio.protocol.pdus import ReleaseRP, ReleaseRQ
 from dimse_trio.testing import ScriptedPeer, associated_pair
 
-from .script import encoded, scripted, served
+from .script import LE, encoded, scripted, served
 
 COMMITMENT = dimse.uid_of("StorageCommitmentPushModel")
 LOGGING = dimse.uid_of("ProceduralEventLogging")
@@ -185,6 +186,37 @@ async def test_the_actions_of_other_classes_reach_the_next_base(
             assert (await commitment.wait()).complete
 
 
+async def test_long_lists_of_references_are_gone_through_in_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = threading.get_ident()
+
+    def watch(module: Any, name: str) -> None:
+        real = getattr(module, name)
+
+        def elsewhere(*args: Any) -> Any:
+            if threading.get_ident() == loop:
+                in_loop.append(name)
+            return real(*args)
+
+        monkeypatch.setattr(module, name, elsewhere)
+
+    watch(commitment, "reference_items")
+    watch(commitment, "_result")
+    watch(commitment_provider, "reference_items")
+    watch(commitment_provider, "_transaction")
+    watch(normalized, "_encoded")
+    in_loop: list[str] = []
+    references = [(CT, f"1.2.{n}") for n in range(2000)]
+    with trio.fail_after(30):
+        async with (
+            associated_pair(Keeper(), contexts=CONTEXTS) as association,
+            association.commit(references) as asking,
+        ):
+            assert len((await asking.wait()).committed) == 2000
+    assert in_loop == []
+
+
 # -- the SCU ---------------------------------------------------------------------------------------
 
 
@@ -324,6 +356,24 @@ async def test_what_a_report_does_not_name_is_not_taken_for_committed(
     assert not result.complete
 
 
+async def test_an_instance_uid_under_two_classes_is_two_answers(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    class ByClass(dimse.StorageCommitmentProvider):
+        async def committed(self, reference: SOPReference, /) -> FailureReason | None:
+            other = reference.sop_class_uid != CT
+            return FailureReason.CLASS_INSTANCE_CONFLICT if other else None
+
+    as_mr = SOPReference(MR, GOOD.sop_instance_uid)
+    async with (
+        associated_pair(ByClass(), contexts=CONTEXTS) as association,
+        association.commit([GOOD, as_mr]) as commitment,
+    ):
+        result = await commitment.wait()
+    assert result.committed == (GOOD,)
+    assert [each.reference for each in result.failed] == [as_mr]
+
+
 async def test_a_request_that_is_refused_is_an_error(autojump_clock: trio.abc.Clock) -> None:
     async def script(peer: ScriptedPeer) -> None:
         await answer(peer, 0x0213)
@@ -405,6 +455,76 @@ async def test_a_listener_takes_the_report_though_the_association_has_ended(
         ):
             assert (await commitment.wait()).complete
             assert not association.is_open
+
+
+@pytest.mark.parametrize("within", [True, False])
+async def test_the_end_of_the_association_reaches_other_tasks_once_a_wait_has_given_up(
+    within: bool, autojump_clock: trio.abc.Clock
+) -> None:
+    async def script(peer: ScriptedPeer) -> None:
+        await answer(peer)
+        await trio.sleep(5)
+        await peer.abort()
+
+    async def ask(association: dimse.Association) -> None:
+        async with association.commit([GOOD], listener=dimse.CommitmentListener()) as commitment:
+            with trio.move_on_after(100):
+                await commitment.wait()
+            if within:
+                await trio.sleep_forever()
+
+    with pytest.raises(dimse.AssociationAborted):
+        async with scripted(script, contexts=CONTEXTS) as association:
+            association.start_soon(ask, association)
+            await trio.sleep_forever()
+    assert trio.current_time() < 110
+
+
+async def test_the_result_can_be_dealt_with_though_the_association_has_ended(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    listener = dimse.CommitmentListener()
+
+    async def script(peer: ScriptedPeer) -> None:
+        await answer(peer)
+        await peer.abort()
+        await trio.sleep(60)
+        async with associated_pair(listener, contexts=AS_SCP) as reporting:
+            await reporting.n_event_report(COMMITMENT, INSTANCE, 1, asked("1.2.3", GOOD))
+
+    async def ask(association: dimse.Association) -> None:
+        async with association.commit(
+            [GOOD], transaction_uid="1.2.3", listener=listener
+        ) as commitment:
+            result = await commitment.wait()
+            await trio.sleep(10)
+            kept.append(result.complete)
+
+    kept: list[bool] = []
+    with pytest.raises(dimse.AssociationAborted):
+        async with scripted(script, contexts=CONTEXTS) as association:
+            association.start_soon(ask, association)
+            await trio.sleep_forever()
+    assert kept == [True]
+
+
+async def test_a_commitment_is_waited_for_in_its_block(autojump_clock: trio.abc.Clock) -> None:
+    class Silent(Keeper):
+        async def handle_n_action(self, request: dimse.NActionRequest) -> dimse.Status:
+            return dimse.Status.SUCCESS
+
+    async def wait(commitment: Any) -> None:
+        with pytest.raises(dimse.LocalProtocolError, match="inside its block"):
+            await commitment.wait()
+
+    async with associated_pair(Silent(), contexts=CONTEXTS) as association:
+        commitment = association.commit([GOOD], listener=dimse.CommitmentListener())
+        await wait(commitment)
+        async with trio.open_nursery() as nursery, commitment:
+            nursery.start_soon(wait, commitment)
+            await trio.sleep(1)
+        await wait(commitment)
+        assert association.is_open
 
 
 async def test_a_listener_knows_its_transactions(autojump_clock: trio.abc.Clock) -> None:
@@ -504,6 +624,43 @@ async def test_a_report_that_nobody_takes_is_given_up(
     assert GOOD.sop_instance_uid not in caplog.text
 
 
+async def test_a_report_that_was_answered_is_not_sent_again_though_its_association_breaks() -> None:
+    class Quick(Keeper):
+        report_pause = 0.0
+        report_on_same_association = False
+
+    taken: list[int] = []
+
+    async def take(stream: trio.SocketStream) -> None:
+        peer = ScriptedPeer(stream)
+        await peer.accept(LE)
+        context_id, message, _ = await peer.receive_message()
+        assert isinstance(message, NEventReportRQ)
+        taken.append(message.message_id)
+        response = NEventReportRSP(
+            message_id_being_responded_to=message.message_id, status=dimse.Status.SUCCESS
+        )
+        await peer.send_message(context_id, response)
+        await stream.aclose()
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+            nursery.start_soon(trio.serve_listeners, take, [listener])
+            port = listener.socket.getsockname()[1]
+            async with dimse.open_server(Quick(), peers={"STATION": ("127.0.0.1", port)}) as server:
+                async with (
+                    dimse.open_association(
+                        "127.0.0.1", server.port, calling_ae_title="STATION", contexts=CONTEXTS
+                    ) as association,
+                    association.commit([GOOD]),
+                ):
+                    pass
+                await server.stop(grace=5)
+            nursery.cancel_scope.cancel()
+    assert len(taken) == 1
+
+
 # -- the SCP ---------------------------------------------------------------------------------------
 
 
@@ -586,3 +743,65 @@ async def test_a_listener_outlives_a_task_that_fails_after_its_association(
                     pass
             await server.stop(grace=5)
     assert caplog.text.count("a task that a handler had started failed") == 2
+
+
+async def asked_for(peer: ScriptedPeer, number: int) -> int:
+    message = NActionRQ(
+        message_id=number,
+        requested_sop_class_uid=COMMITMENT,
+        requested_sop_instance_uid=INSTANCE,
+        action_type_id=1,
+    )
+    await peer.send_message(1, message, encoded(asked(f"1.2.{number}", GOOD)))
+    return int((await peer.expect_message(NActionRSP)).status)
+
+
+async def test_transactions_beyond_what_may_wait_are_refused(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    class Small(Keeper):
+        max_transactions = 2
+        report_on_same_association = False
+        report_retries = 0
+
+    async with served(Small(looking=partial(trio.sleep, 10))) as peer:
+        await peer.associate(CONTEXTS)
+        assert [await asked_for(peer, n) for n in (1, 2, 3)] == [0, 0, 0x0213]
+        await trio.sleep(20)
+        assert await asked_for(peer, 4) == 0
+        await trio.sleep(20)
+        await peer.release()
+
+
+async def test_an_ae_is_reported_to_on_one_association_at_a_time() -> None:
+    class Alone(Keeper):
+        report_on_same_association = False
+
+    open_now, most, reported = 0, 0, 0
+    done = trio.Event()
+
+    class Counting(dimse.CommitmentListener):
+        async def handle_n_event_report(self, request: dimse.NEventReportRequest, /) -> Any:
+            nonlocal open_now, most, reported
+            open_now += 1
+            most = max(most, open_now)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            open_now -= 1
+            reported += 1
+            if reported == 5:
+                done.set()
+            return dimse.Status.SUCCESS
+
+    with trio.fail_after(30):
+        async with (
+            dimse.open_server(Counting()) as ours,
+            dimse.open_server(Alone(), peers={"STATION": ("127.0.0.1", ours.port)}) as theirs,
+            dimse.open_association(
+                "127.0.0.1", theirs.port, calling_ae_title="STATION", contexts=CONTEXTS
+            ) as association,
+        ):
+            for _ in range(5):
+                async with association.commit([GOOD]):
+                    pass
+            await done.wait()
+    assert most == 1
