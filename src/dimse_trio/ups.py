@@ -302,7 +302,8 @@ class UnifiedProcedureSteps:
                     print(event.type, event.state)
 
         Leaving the block unsubscribes, within `Timeouts.cancel_grace` even after an exception or
-        cancellation; leaving that of all steps ends this AE's every subscription. An event that
+        cancellation; leaving that of all steps ends this AE's every subscription, and leaving one
+        of two of the same step both. An event that
         two blocks could have goes to the one entered first. Iterated after the block has been left,
         it raises what ended the association, or `LocalProtocolError`. A peer that opens an
         association of its own to report needs a listener: see `StepEvents`.
