@@ -37,7 +37,6 @@ from .protocol.ups import (
     StepState,
     decide,
 )
-from .ups_claim import copied
 from .ups_reports import Peers, Report, Reporter, ReportOptions, Resolve
 from .ups_subscriptions import GlobalSubscription, Subscriptions
 
@@ -264,10 +263,9 @@ class ProcedureSteps:
         if request.sop_class_uid not in (UPS_PULL, UPS_WATCH, UPS_QUERY):
             raise StatusError(Status.SOP_CLASS_NOT_SUPPORTED, "only procedure steps are here")
         self._in_block().saw(request.association)
-        identifier = copied(request.identifier)
-        if "TransactionUID" in identifier:  # or asking would find it out
-            del identifier["TransactionUID"]
-        query = compile_query(identifier)
+        query = compile_query(
+            ups_rules.without_lock(request.identifier)
+        )  # or it would be found out
         for number, step in enumerate(list(self._steps.values())):
             if number % _FOUND_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
@@ -393,7 +391,7 @@ class ProcedureSteps:
         told = [uid]
         if every:
             filtered = uid == FILTERED_SUBSCRIPTION
-            keys = copied(information)
+            keys = ups_rules.without_lock(information)
             del keys.ReceivingAE, keys.DeletionLock
             matching = compile_query(keys) if filtered else None
             subscription = GlobalSubscription(lock == "TRUE", matching)
