@@ -263,9 +263,8 @@ class ProcedureSteps:
         if request.sop_class_uid not in (UPS_PULL, UPS_WATCH, UPS_QUERY):
             raise StatusError(Status.SOP_CLASS_NOT_SUPPORTED, "only procedure steps are here")
         self._in_block().saw(request.association)
-        query = compile_query(
-            ups_rules.without_lock(request.identifier)
-        )  # or it would be found out
+        # without its Transaction UID, which queries could else find out
+        query = compile_query(ups_rules.without_lock(request.identifier))
         for number, step in enumerate(list(self._steps.values())):
             if number % _FOUND_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
