@@ -298,7 +298,7 @@ class Commitment:
                 without a report having come.
         """
         exchange = self._exchange
-        result = self._result
+        result: CommitmentResult | None = self._result
         if result is None:
             exchange.outlasting.append(self._tell)
             try:
@@ -310,7 +310,7 @@ class Commitment:
                     exchange.on_outlasted()
         if exchange.end is not None:
             exchange.told = True  # the end took nothing away
-        return result
+        return result  # pyright: ignore[reportReturnType] - there is one, or an exception
 
     async def _wait(self) -> CommitmentResult:
         exchange = self._exchange

@@ -177,9 +177,7 @@ class Reporter:
                     return None
                 async with self._open_to(ae_title, destination) as association:
                     delivered = await self._send(association, report)
-                    while (
-                        delivered and queue and (queue[0].after is None or queue[0].after.is_set())
-                    ):
+                    while delivered and queue and queue[0].may_be_sent:
                         limit.deadline = trio.current_time() + within
                         following = queue[0]
                         if not await self._send(association, following):

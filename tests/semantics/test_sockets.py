@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import attrs
 import pytest
@@ -151,10 +151,12 @@ async def test_nothing_is_left_behind_after(
 ) -> None:
     handler = Patient()
     async with nothing_left(), dimse.open_server(handler, timeouts=TIMEOUTS) as server:
-        async with dimse.open_association(
-            "127.0.0.1", server.port, timeouts=TIMEOUTS
-        ) as association:
-            await scenario(association, handler)
+        # who is cut in half a message may hear of it in the operation or where the block ends
+        with suppress(*([dimse.AssociationAborted] if scenario is store_cut else [])):
+            async with dimse.open_association(
+                "127.0.0.1", server.port, timeouts=TIMEOUTS
+            ) as association:
+                await scenario(association, handler)
         await server.stop(grace=5)
         assert server.statistics().associations_open == 0
 
