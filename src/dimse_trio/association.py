@@ -286,14 +286,19 @@ class Association(NormalizedServices, Workflows):
         if self._link.observer is not None and self.end is not None:
             self._link.observer.ended(self.end)
         if self._nursery is not None:
-            self._raise_end = unexpected
+            self._raise_end = unexpected and not self._link.left
             for tell in self._exchange.outlasting:
                 tell()
             self._cut()
 
     def _cut(self) -> None:
-        """End the block of an association that is over, unless somebody in it outlasts that."""
-        if self.end is not None and self._nursery is not None and not self._exchange.outlasting:
+        """End the block of an association that is over, unless somebody in it outlasts that.
+
+        Nor is it ended by who has left an operation: their own scope is still to be reached.
+        """
+        if self.end is None or self._nursery is None or self._link.left:
+            return
+        if not self._exchange.outlasting:
             self._nursery.cancel_scope.cancel()
 
     @asynccontextmanager

@@ -177,11 +177,12 @@ class Exchange:
                 except AssociationError:
                     return
             if not invocation.done.is_set():
-                await self.abort(
+                await self.link.abort(
                     AssociationAborted(
                         f"the peer did not end {invocation.request.name} within {grace:g} s of"
                         " C-CANCEL; the association was aborted"
-                    )
+                    ),
+                    left=True,
                 )
 
     def check_open(self) -> None:

@@ -124,6 +124,8 @@ class Link:
         """
         self.failure: AssociationError | None = None
         """Why this side gave the association up, where it did."""
+        self.left = False
+        """Whether that is since somebody has left an operation: they know, and may go on."""
 
     @property
     def peer_address(self) -> str:
@@ -350,7 +352,6 @@ class Link:
         self, context_id: int, message: Message, source: DataSource, left: int
     ) -> None:
         """The data set's blocks after the first; whatever stops this aborts the association."""
-        whole = False
         try:
             while left > 0:
                 await trio.lowlevel.checkpoint()
@@ -363,12 +364,12 @@ class Link:
                     self._check_open()
                     self._add_data_set_pdus(buffers, context_id, block, is_last=left <= 0)
                     await self._write(buffers)
-            whole = True
-        finally:
-            if not whole:
-                await self.abort(
-                    AssociationAborted(f"aborted inside a {message.name}, which was not all sent")
-                )
+        except BaseException as error:
+            await self.abort(
+                AssociationAborted(f"aborted inside a {message.name}, which was not all sent"),
+                left=not isinstance(error, AssociationError),
+            )
+            raise
 
     def _add_data_set_pdus(
         self, buffers: list[Buffer], context_id: int, data: bytes | memoryview, *, is_last: bool
@@ -397,6 +398,7 @@ class Link:
             self._receive_scope.deadline = trio.current_time() + self.timeouts.linger
             lost = AssociationAborted(f"connection lost: {error}; {TRY_AGAIN}")
             if isinstance(error, PeerStalled):
+                self.left = trio.current_effective_deadline() == -inf  # its caller was cancelled
                 self.failure = self.failure or lost  # before the receive task sees the end
                 await self._transport.aclose()
             raise lost from error
@@ -420,12 +422,13 @@ class Link:
             self._set_artim()
             await self._write_pending()
 
-    async def abort(self, why: AssociationError | None = None) -> None:
+    async def abort(self, why: AssociationError | None = None, *, left: bool = False) -> None:
         """Send A-ABORT, if there is still an association: shielded, bounded by `linger`."""
         try:
             self.core.upper_layer.abort()
         except LocalProtocolError:
             return  # Sta1, Sta2 or Sta13: nothing to abort
+        self.left = left and self.failure is None
         self.failure = self.failure or why
         self._set_artim()
         await self._flush()

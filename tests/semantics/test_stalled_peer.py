@@ -85,12 +85,39 @@ async def test_over_tcp_an_abort_to_a_peer_that_does_not_read_is_bounded() -> No
 
     async with unwrapped_nursery() as nursery:
         nursery.start_soon(play)
-        with trio.fail_after(20), pytest.raises(dimse.AssociationAborted):
+        with trio.fail_after(20):
             async with dimse.open_association("127.0.0.1", port, timeouts=timeouts) as association:
                 with trio.move_on_after(0.2) as scope:
                     await association.store(instance(SIZE))
                 assert scope.cancelled_caught
                 assert not association.is_open
-                await trio.sleep_forever()
+                await association.wait_over()
+                with pytest.raises(dimse.AssociationAborted, match="does not read"):
+                    await association.echo()
     for stream in (stalled[0].stream, listeners[0]):
         await stream.aclose()
+
+
+async def test_who_cuts_an_instance_goes_on_and_the_next_operation_says_what_became_of_it(
+    autojump_clock: object,
+) -> None:
+    ours, theirs = trio.testing.lockstep_stream_pair()
+
+    async def play() -> None:
+        peer = ScriptedPeer(theirs)
+        await peer.accept()
+        await peer.expect(PDataTF)
+        async for _ in theirs:
+            await trio.sleep(0.1)
+        await theirs.aclose()
+
+    async with unwrapped_nursery() as nursery:
+        nursery.start_soon(play)
+        async with dimse.associate_over(ours, timeouts=TIMEOUTS) as association:
+            with trio.move_on_after(1) as scope:
+                await association.store(instance(SIZE))
+            assert scope.cancelled_caught
+            await association.wait_over()
+            await trio.sleep(100)  # the block is not ended: this side knows what it has done
+            with pytest.raises(dimse.AssociationAborted, match="not all sent"):
+                await association.echo()
