@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, final
 
 import trio
 
+from . import datasets
 from .contexts import context_for
-from .errors import DimseError, LocalProtocolError
+from .errors import DimseError, LocalProtocolError, StatusError
 from .operations import FindOperation
 from .protocol.negotiation import PresentationContext
 from .protocol.uids import new_uid
@@ -55,6 +56,7 @@ _FIND_KEYS = (
     "PatientID",
     "StudyInstanceUID",
 )
+_NO_SUCH_STEP = 0xC307
 _FIND_SEQUENCES = ("ScheduledWorkitemCodeSequence", "ScheduledStationNameCodeSequence")
 
 
@@ -165,6 +167,14 @@ class UnifiedProcedureSteps:
         """N-GET: attributes of a step, all by default; never its Transaction UID (§CC.2.7)."""
         result = await self._association.n_get(UPS_PUSH, sop_instance_uid, attributes)
         return result.data_set
+
+    async def state(self, sop_instance_uid: str) -> StepState | None:
+        """N-GET: the Procedure Step State; `None` if the SCP gives none that there is."""
+        step = await self.get(sop_instance_uid, ["ProcedureStepState"])
+        try:
+            return StepState(datasets.text_of(step, "ProcedureStepState"))
+        except ValueError:
+            return None
 
     # -- performing ------------------------------------------------------------------------------
 
@@ -302,11 +312,11 @@ class UnifiedProcedureSteps:
                     print(event.type, event.state)
 
         Leaving the block unsubscribes, within `Timeouts.cancel_grace` even after an exception or
-        cancellation; leaving that of all steps ends this AE's every subscription, and leaving one
-        of two of the same step both. An event that
-        two blocks could have goes to the one entered first. Iterated after the block has been left,
-        it raises what ended the association, or `LocalProtocolError`. A peer that opens an
-        association of its own to report needs a listener: see `StepEvents`.
+        cancellation, unless another block of the association watches the same step, or all. Leaving
+        the last block of all steps ends this AE's every subscription. An event that two blocks
+        could have goes to the one entered first. Iterated after the block has been left, it raises
+        what ended the association, or `LocalProtocolError`. A peer that opens an association of its
+        own to report needs a listener: see `StepEvents`.
 
         Args:
             sop_instance_uid: As for `subscribe`.
@@ -316,18 +326,36 @@ class UnifiedProcedureSteps:
         """
         takers = self._exchange.event_takers
         events = StepEvents(limit, only=sop_instance_uid)
-        takers.append(events.take)
+        takers.append(events)
         try:
             try:
                 await self.subscribe(
                     sop_instance_uid, matching=matching, deletion_lock=deletion_lock
                 )
+            except StatusError:
+                raise
+            except BaseException:  # the peer may have it
+                await self.politely(self._unwatch, sop_instance_uid, events)
+                raise
+            try:
                 yield events
-            finally:  # also if the peer has it, but we were cancelled before its answer
-                await self.politely(self.unsubscribe, sop_instance_uid)
+            finally:
+                await self.politely(self._unwatch, sop_instance_uid, events)
         finally:
-            takers.remove(events.take)
+            takers.remove(events)
             events.end(self._exchange.end or LocalProtocolError("the block has been left"))
+
+    async def _unwatch(self, sop_instance_uid: str | None, events: StepEvents) -> None:
+        """Unsubscribe, unless another block still needs the subscription."""
+        for other in self._exchange.event_takers:
+            same = isinstance(other, StepEvents) and other.only in (None, sop_instance_uid)
+            if same and other is not events:
+                return
+        try:
+            await self.unsubscribe(sop_instance_uid)
+        except StatusError as error:
+            if error.status != _NO_SUCH_STEP:  # there is nothing left to be told of
+                raise
 
     async def politely(self, function: Callable[..., Awaitable[object]], *args: Any) -> None:
         """Do what is still to be done when a block is left; failures are only logged."""

@@ -45,6 +45,8 @@ UNSPECIFIED_REASON = Code("110513", "DCM", "Discontinued for unspecified reason"
 """Of a step that is canceled and no reason given (PS3.16 CID 9300)."""
 _NOT_OURS = (0xC301, 0xC307, 0xC310)
 """Statuses of canceling a step that has not been claimed after all."""
+_HAS_ENDED = 0xC300
+"""Status of canceling a step that what we were cancelled in has completed or canceled."""
 
 
 def date_time(moment: dt.datetime | str | None = None) -> str:
@@ -241,7 +243,9 @@ class Claim:
         try:
             await self.cancel()
         except StatusError as error:
-            if error.status not in _NOT_OURS:
+            if error.status == _HAS_ENDED:
+                self.state = await self._steps.state(self.sop_instance_uid)
+            elif error.status not in _NOT_OURS:
                 raise
 
     async def _change(self, state: StepState) -> NormalizedResult:

@@ -89,7 +89,7 @@ class StepEvents:
 
     def __init__(self, limit: int = 1000, *, only: str | None = None) -> None:
         self._limit = limit
-        self._only = only
+        self.only = only
         self._events: deque[StepEvent] = deque()
         self._waiting = trio.lowlevel.ParkingLot()
         self._end: DimseError | None = None
@@ -97,14 +97,14 @@ class StepEvents:
 
     async def handle_n_event_report(self, request: NEventReportRequest) -> Status:
         """Take an event that came to a listener."""
-        status = await self.take(request)
+        status = await self(request)
         return Status.NO_SUCH_SOP_CLASS if status is None else status
 
-    async def take(self, request: NEventReportRequest) -> Status | None:
-        """Take an event; the status for it, or `None` if it is not about a procedure step."""
+    async def __call__(self, request: NEventReportRequest) -> Status | None:
+        """Take an event; the status for it, or `None` if it is none for us."""
         if request.sop_class_uid not in (UPS_PUSH, UPS_EVENT):
             return None
-        if self._only not in (None, request.sop_instance_uid):
+        if self.only not in (None, request.sop_instance_uid):
             return None
         try:
             kind = StepEventType(request.event_type_id)

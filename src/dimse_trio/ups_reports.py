@@ -206,7 +206,7 @@ class Reporter:
         )
 
     async def _send(self, association: Association, report: Report) -> bool:
-        """Whether the AE has answered at all; what it thinks of a report is its own affair."""
+        """Whether the AE has taken it. One that refuses may have another association for it."""
         try:
             result = await association.n_event_report(
                 UPS_PUSH, report.sop_instance_uid, report.type, report.information, check=False

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from . import datasets
@@ -15,6 +16,8 @@ from .ups_claim import UNSPECIFIED_REASON, copied, date_time
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+logger = logging.getLogger("dimse_trio")
 
 _NOT_SCHEDULED = Status(0xC309)
 _MODIFIED = Status(0xB300)
@@ -40,6 +43,22 @@ _FIXED = ("SOPClassUID", "SOPInstanceUID", "ProcedureStepState")
 """What no N-SET changes."""
 _HIDDEN = "TransactionUID"
 _CHARACTER_SET = "SpecificCharacterSet"
+
+
+def loaded(steps: Iterable[Dataset]) -> Iterator[tuple[str, Dataset]]:
+    """The steps of a storage and their UIDs; without those that would spoil the worklist."""
+    for number, step in enumerate(steps, 1):
+        uid = datasets.text_of(step, "SOPInstanceUID")
+        try:
+            StepState(datasets.text_of(step, "ProcedureStepState"))
+            _sendable(step)
+            if not is_uid(uid):
+                raise StatusError(Status.INVALID_SOP_INSTANCE, "SOP Instance UID is no UID")
+        except (ValueError, StatusError) as error:
+            why = error.comment if isinstance(error, StatusError) else "no Procedure Step State"
+            logger.error("step %d of those loaded is left out: %s", number, why)
+        else:
+            yield uid, step
 
 
 def new_step(uid: str, attributes: Dataset) -> tuple[Dataset, Status]:

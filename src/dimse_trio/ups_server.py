@@ -62,7 +62,7 @@ class StepStorage(Protocol):
     """
 
     async def load(self) -> Iterable[Dataset]:
-        """All steps, once, when the block is entered."""
+        """All steps, once, when the block is entered. What is no step is logged and left out."""
         ...
 
     async def save(self, step: Dataset) -> None:
@@ -144,7 +144,7 @@ class ProcedureSteps:
         if self._block is not None:
             raise LocalProtocolError("ProcedureSteps is in its block already")
         if self._storage is not None:
-            self._steps = {str(step.SOPInstanceUID): step for step in await self._storage.load()}
+            self._steps = dict(ups_rules.loaded(await self._storage.load()))
         async with AsyncExitStack() as stack:
             nursery = await stack.enter_async_context(trio.open_nursery())
             stack.callback(nursery.cancel_scope.cancel)

@@ -1,0 +1,154 @@
+"""Unified Procedure Steps: what is left when a claim, a watch or a program has ended."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+import attrs
+import pytest
+import trio
+from pydicom import Dataset
+
+import dimse_trio as dimse
+from dimse_trio import StepEventType, StepState
+
+from .test_ups import IMAGING, a_step, attributes, managed, status_of, worklist
+
+Clock = trio.abc.Clock
+
+
+@attrs.define
+class Storage:
+    """Keeps steps in memory; each change takes `seconds`."""
+
+    steps: list[Dataset] = attrs.field(factory=list)
+    seconds: float = 0
+
+    async def load(self) -> Iterable[Dataset]:
+        return self.steps
+
+    async def save(self, step: Dataset) -> None:
+        await trio.sleep(self.seconds)
+
+    async def remove(self, sop_instance_uid: str) -> None:
+        pass
+
+
+# -- claims ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["complete", "cancel"])
+async def test_a_claim_cancelled_while_it_ends_knows_how_the_step_has_ended(
+    ending: str, autojump_clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with managed(storage=Storage(seconds=1)) as (steps, ups):
+        uid = await ups.create("Step", workitem=IMAGING)
+        with trio.CancelScope() as scope:
+            async with ups.claim(uid) as work:
+                scope.deadline = trio.current_time() + 1.5  # in the second of two requests
+                await (work.complete(workitem=IMAGING) if ending == "complete" else work.cancel())
+        assert scope.cancelled_caught
+        ended = StepState.COMPLETED if ending == "complete" else StepState.CANCELED
+        assert (work.state, steps.states[uid]) == (ended, ended)
+        assert (await ups.state(uid)) is ended
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+# -- watches ---------------------------------------------------------------------------------------
+
+
+async def test_of_two_watches_of_a_step_each_ends_by_itself(autojump_clock: Clock) -> None:
+    async with managed() as (_, ups):
+        uid = await ups.create("Step")
+        async with ups.watch(uid) as first:
+            async with ups.watch(uid):
+                await anext(first)
+                await anext(first)  # each subscription is answered with the state
+            await ups.request_cancel(uid)
+            kinds = [(await anext(first)).type for _ in range(3)]
+    assert kinds == [StepEventType.CANCEL_REQUESTED, StepEventType.STATE, StepEventType.STATE]
+
+
+async def test_a_step_watched_among_all_is_told_of_when_its_own_watch_has_ended(
+    autojump_clock: Clock,
+) -> None:
+    async with managed() as (_, ups):
+        async with ups.watch() as every:
+            uid = await ups.create("Step")
+            async with ups.watch(uid) as only:
+                assert (await anext(every)).state is StepState.SCHEDULED
+            await ups.request_cancel(uid)
+            with pytest.raises(dimse.LocalProtocolError, match="left"):
+                [event async for event in only]
+            # the one entered first has the answer to the second subscription, too
+            events = [await anext(every) for _ in range(4)]
+    assert events[-1].state is StepState.CANCELED
+
+
+async def test_a_watch_that_is_refused_says_nothing_more(
+    autojump_clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with managed() as (_, ups):
+        with pytest.raises(dimse.StatusError) as refused:
+            async with ups.watch("1.2.3"):
+                pass
+        assert refused.value.status == 0xC307
+    assert caplog.records == []
+
+
+async def test_the_watch_of_a_step_that_has_made_room_for_another_ends_without_a_word(
+    autojump_clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with managed(max_steps=1) as (steps, ups):
+        uid = await ups.create("Step")
+        async with ups.watch(uid):
+            await ups.request_cancel(uid)
+            other = await ups.create("Another")
+        assert set(steps.states) == {other}
+    assert "left undone" not in caplog.text
+
+
+async def test_each_of_many_steps_is_reported_to_who_locks_them_all(autojump_clock: Clock) -> None:
+    many = 1500
+    async with dimse.ProcedureSteps() as steps:
+        uids = [await steps.add(a_step()) for _ in range(many)]
+        async with worklist(steps) as ups:
+            async with ups.watch(deletion_lock=True, limit=many) as events:
+                seen = [(await anext(events)).sop_instance_uid for _ in range(many)]
+    assert seen == uids
+
+
+async def test_no_filter_of_a_subscription_finds_out_a_transaction_uid(
+    autojump_clock: Clock,
+) -> None:
+    async with managed() as (_, ups):
+        uid = await ups.create("Step")
+        async with ups.claim(uid) as work:
+            for guess in (work.transaction_uid, "1.2.3"):
+                keys = attributes(TransactionUID=guess)
+                async with ups.watch(matching=keys, deletion_lock=True) as events:
+                    # told of the step whatever the guess is: it is no key
+                    assert (await anext(events)).sop_instance_uid == uid
+            work.keep()
+
+
+# -- what a storage brings in ----------------------------------------------------------------------
+
+
+async def test_what_a_storage_loads_that_is_no_step_is_left_out_and_spoils_nothing(
+    autojump_clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = a_step(SOPInstanceUID="1.2.3", PatientID="secret")
+    unsendable = a_step(SOPInstanceUID="1.2.4", PatientName="secret")
+    unsendable.add_new("ScheduledProcedureStepModificationDateTime", "DT", "20260101")
+    unsendable.add_new("NumberOfStudyRelatedInstances", "US", "secret")
+    stateless = a_step(SOPInstanceUID="1.2.5", ProcedureStepState="secret")
+    nameless = a_step(PatientID="secret")
+    caplog.clear()  # pydicom has had its say
+    async with managed(storage=Storage([unsendable, stateless, nameless, good])) as (steps, ups):
+        assert steps.states == {"1.2.3": StepState.SCHEDULED}
+        assert [step.SOPInstanceUID for step in await ups.find()] == ["1.2.3"]
+        assert await status_of(ups.request_cancel("1.2.4")) == 0xC307
+    assert [record.levelname for record in caplog.records] == ["ERROR"] * 3
+    assert "secret" not in caplog.text
