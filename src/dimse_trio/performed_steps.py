@@ -153,6 +153,7 @@ class PerformedStep:
         self._association = association
         self.uid = uid
         self.status = IN_PROGRESS
+        self._wanted = IN_PROGRESS
 
     def __repr__(self) -> str:
         return f"<PerformedStep {self.uid} {self.status}>"
@@ -213,9 +214,21 @@ class PerformedStep:
             changes.PerformedProcedureStepEndTime = now.strftime("%H%M%S")
         changes.PerformedProcedureStepStatus = status
         _check(changes, rules)
+        self._wanted = status
         result = await self._set(changes)
         self.status = status
         return result
+
+    async def give_up(self) -> None:
+        """Discontinue it, where it has been begun and not ended, though we have not heard of it."""
+        wanted = self._wanted
+        try:
+            await self.discontinue()
+        except StatusError as error:
+            ended = error.status == Status.PROCESSING_FAILURE and wanted in FINAL
+            if not ended and error.status != Status.NO_SUCH_SOP_INSTANCE:
+                raise
+            self.status = wanted
 
     async def _set(self, changes: Dataset) -> NormalizedResult:
         if self.status in FINAL:
@@ -267,11 +280,9 @@ async def _give_up(step: PerformedStep, association: Association, why: BaseExcep
         problem = f"no answer within {_DISCONTINUE_TIMEOUT:g} s"
         with trio.move_on_after(_DISCONTINUE_TIMEOUT, shield=True):
             try:
-                await step.discontinue()
+                await step.give_up()
                 return
             except StatusError as error:
-                if error.status == Status.NO_SUCH_SOP_INSTANCE:
-                    return  # it was not begun after all
                 problem = str(error.status)
             except DimseError as error:
                 problem = type(error).__name__

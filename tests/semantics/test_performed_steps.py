@@ -258,14 +258,15 @@ async def test_a_step_whose_creation_was_cancelled_too_late_is_discontinued(
 
 
 async def test_a_completion_that_was_cancelled_too_late_counts(
-    autojump_clock: trio.abc.Clock,
+    autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     slow = _Slow()
     async with pair(slow) as association:
         with trio.move_on_after(1.5):
             async with association.performed_procedure_step(item("A", step())) as performed:
                 await performed.complete(SERIES)
-        assert slow.status == "COMPLETED"
+        assert slow.status == performed.status == "COMPLETED"
+    assert caplog.records == []
 
 
 async def test_the_end_of_the_association_discontinues_the_step_first(
