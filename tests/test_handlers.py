@@ -14,7 +14,7 @@ import pytest
 from pydicom import Dataset
 
 import dimse_trio as dimse
-from dimse_trio.handlers import services_of
+from dimse_trio.offers import services_of
 
 
 class Echo(dimse.Handler):

@@ -21,8 +21,8 @@ from .errors import (
     LocalProtocolError,
     leaves,
 )
-from .handlers import services_of
 from .link import Link
+from .offers import services_of
 from .performance import Environment
 from .protocol.negotiation import PresentationContext, propose
 from .protocol.pdus import (

@@ -12,8 +12,8 @@ from .client import DEFAULT_MAX_PDU_LENGTH, Destination, check_ae_title, own_use
 from .config import Limits, Timeouts
 from .contexts import acceptance_policy
 from .errors import HandlerError, LocalProtocolError
-from .handlers import normalized_offer, services_of
 from .instruments import Instrument, checked_instruments
+from .offers import normalized_offer, services_of
 from .protocol.acceptance import REQUESTORS_ORDER, Policy, TransferSyntaxPreference
 from .protocol.extended import QueryOptions, StorageOptions
 from .protocol.negotiation import PresentationContext
