@@ -12,6 +12,8 @@ import dimse_trio as dimse
 
 
 class Reports:
+    query_sop_classes = (dimse.relevant_patient_query("any")[0],)
+
     async def handle_find(self, request: dimse.FindRequest) -> AsyncIterator[Dataset]:
         if request.identifier.PatientID == "P1":
             report = Dataset()

@@ -161,10 +161,12 @@ def test_public_classes_are_final_or_meant_for_what_they_are() -> None:
             in (
                 dimse_trio.AvailabilityListener,
                 dimse_trio.CommitmentListener,
+                dimse_trio.EchoSCP,
                 dimse_trio.Handler,
                 dimse_trio.Instrument,
                 dimse_trio.PerformedProcedureSteps,
                 dimse_trio.StorageCommitmentProvider,
+                dimse_trio.WorklistFolder,
             )
         )
     ]

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from .fetching import Retrieved as Retrieved
     from .files import UnreadableFile as UnreadableFile
     from .files import scan_files as scan_files
+    from .handlers import EchoSCP as EchoSCP
     from .handlers import Handler as Handler
     from .handlers import SupportsAssociation as SupportsAssociation
     from .handlers import SupportsDestinations as SupportsDestinations
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
     from .normalized_requests import NGetRequest as NGetRequest
     from .normalized_requests import NSetRequest as NSetRequest
     from .normalized_requests import Reply as Reply
+    from .offers import Handlers as Handlers
     from .operations import FindOperation as FindOperation
     from .operations import GetOperation as GetOperation
     from .operations import MoveOperation as MoveOperation
@@ -186,7 +188,7 @@ else:
         "fetching": "Retrieved",
         "files": "UnreadableFile scan_files",
         "handlers": (
-            "Handler SupportsAssociation SupportsDestinations SupportsEcho SupportsFind "
+            "EchoSCP Handler SupportsAssociation SupportsDestinations SupportsEcho SupportsFind "
             "SupportsGet SupportsMove SupportsNAction SupportsNCreate SupportsNDelete "
             "SupportsNEventReport SupportsNGet SupportsNSet SupportsStore"
         ),
@@ -198,6 +200,7 @@ else:
             "NActionRequest NCreateRequest NDeleteRequest NEventReportRequest NGetRequest "
             "NSetRequest Reply"
         ),
+        "offers": "Handlers",
         "operations": "FindOperation GetOperation MoveOperation RetrieveResult",
         "part10": "Instance",
         "performed_step_scp": (

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .errors import LocalProtocolError, StatusError
+from .errors import HandlerError, LocalProtocolError, StatusError
+from .handlers import EchoSCP
 from .protocol.status import Status
 from .protocol.uids import new_uid, uid_of
 from .references import (
@@ -147,15 +148,23 @@ async def send_notice(
     )
 
 
-class AvailabilityListener:
+class AvailabilityListener(EchoSCP):
     """A handler, or a part of one, that is told what can be retrieved from where.
 
-    A subclass takes the notices in `available`. As a base class of a handler, it passes the
-    N-CREATEs of other SOP classes on to the next base; such a handler sets
-    `normalized_sop_classes` to all that it is for.
+    A subclass takes the notices in `available`. C-ECHO is answered too. As a base class of a
+    handler, it passes the N-CREATEs of other SOP classes on to the next base, and the handler sets
+    `normalized_sop_classes` to all that it is for; `Handlers` needs no such care.
     """
 
     normalized_sop_classes = frozenset((INSTANCE_AVAILABILITY,))
+
+    def check_ready(self) -> None:
+        """Refuse a listener that would take no notice."""
+        if type(self).available is AvailabilityListener.available:
+            raise HandlerError(
+                "an AvailabilityListener takes what it is told in `async def available(self,"
+                " notice)`: override it"
+            )
 
     async def available(self, notice: AvailabilityNotice, /) -> None:
         """Take a notice; `StatusError` refuses it."""

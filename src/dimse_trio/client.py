@@ -22,7 +22,7 @@ from .errors import (
     leaves,
 )
 from .link import Link
-from .offers import services_of
+from .offers import check_ready, services_of
 from .performance import Environment
 from .protocol.negotiation import PresentationContext, propose
 from .protocol.pdus import (
@@ -250,6 +250,7 @@ async def associate_over(
     async with closing(link):
         if handler is not None:
             services_of(handler)
+            check_ready(handler)
         request = propose(
             default_contexts() if contexts is None else contexts,
             called_ae_title=check_ae_title(called_ae_title),

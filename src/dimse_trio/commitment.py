@@ -19,6 +19,7 @@ from .errors import (
     LocalProtocolError,
     StatusError,
 )
+from .handlers import EchoSCP
 from .protocol.negotiation import PresentationContext
 from .protocol.status import Status
 from .protocol.uids import new_uid
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from .association import Association
     from .exchange import Exchange
     from .normalized_requests import NEventReportRequest
-    from .requests import EchoRequest
 
 REMEMBERED = 1000
 """Transactions that a listener has settled and would recognize if they were reported again."""
@@ -109,7 +109,7 @@ def _result(
     )
 
 
-class CommitmentListener:
+class CommitmentListener(EchoSCP):
     """A handler, or a part of one, for reports that come on associations of their own.
 
     Give it to `open_server`, under the AE title, host and port that the peer has for us, and as
@@ -117,14 +117,11 @@ class CommitmentListener:
     transaction that nobody awaits is answered 0x0115, Invalid argument value; one that comes again,
     as after a response that got lost, with success.
 
-    As a base class of a handler, it passes the events of other SOP classes on to the next base.
+    C-ECHO is answered too. As a base class of a handler, it passes the events of other SOP classes
+    on to the next base; `Handlers` needs no such care.
     """
 
     normalized_sop_classes = frozenset((STORAGE_COMMITMENT,))
-
-    async def handle_echo(self, request: EchoRequest, /) -> Status:
-        """Verification, which peers use to see whether we are there."""
-        return Status.SUCCESS
 
     async def handle_n_event_report(self, request: NEventReportRequest, /) -> Any:
         """Take a report."""

@@ -10,7 +10,8 @@ from weakref import WeakValueDictionary
 import attrs
 import trio
 
-from .errors import AssociationError, DimseError, StatusError
+from .errors import AssociationError, DimseError, HandlerError, StatusError
+from .handlers import EchoSCP
 from .protocol.negotiation import PresentationContext
 from .protocol.status import Status
 from .references import (
@@ -49,7 +50,7 @@ class _Transaction:
     request: NActionRequest = attrs.field(repr=False)
 
 
-class StorageCommitmentProvider:
+class StorageCommitmentProvider(EchoSCP):
     """A handler, or a part of one, that takes responsibility for instances.
 
     A subclass says in `committed` whether an instance is safe here. The rest is done: the N-ACTION
@@ -58,8 +59,9 @@ class StorageCommitmentProvider:
     `peers` or found by the handler's `resolve_destination`. A report that cannot be delivered is
     logged and lost, as is one that is due when the listener stops: the SCU then asks again.
 
-    As a base class of a handler, it passes the actions of other SOP classes on to the next base.
-    Such a handler sets `normalized_sop_classes` to all that it is for.
+    C-ECHO is answered too. As a base class of a handler, it passes the actions of other SOP classes
+    on to the next base, and the handler sets `normalized_sop_classes` to all that it is for;
+    `Handlers` needs no such care.
 
     Attributes:
         report_retries: How often a report is tried again on a new association.
@@ -74,6 +76,14 @@ class StorageCommitmentProvider:
     report_pause: float = 5.0
     report_on_same_association: bool = True
     max_transactions: int = 1000
+
+    def check_ready(self) -> None:
+        """Refuse a provider that would commit to nothing."""
+        if type(self).committed is StorageCommitmentProvider.committed:
+            raise HandlerError(
+                "a StorageCommitmentProvider says in `async def committed(self, reference)` what"
+                " is safe: override it"
+            )
 
     async def committed(self, reference: SOPReference, /) -> FailureReason | None:
         """Whether an instance is this side's to keep: `None`, or why it is not."""

@@ -230,12 +230,12 @@ def acceptance_policy(
     *,
     unknown_storage: bool,
     normalized: NormalizedOffer = NO_OFFER,
-    query_classes: Collection[str] | None = None,
+    query_classes: Collection[str] = (),
 ) -> Policy:
     """What a handler's services, or an explicit list, amount to in negotiation.
 
     Of `normalized` classes whose events the handler takes, a requestor may become the SCP. Of those
-    that query and retrieve only `query_classes` are offered, if they are said.
+    that query and retrieve only `query_classes` are offered.
 
     Raises:
         LocalProtocolError: The list has others than presentation contexts.
@@ -249,12 +249,10 @@ def acceptance_policy(
         role_scu.update(c.abstract_syntax for c in contexts if c.scp)
         return Policy(supported, role_scu=role_scu)
     supported = {}
-    for service in services - {Service.STORAGE, Service.NORMALIZED}:
-        offered = sop_classes(service)
-        if query_classes is not None and service is not Service.ECHO:
-            offered = tuple(uid for uid in offered if uid in query_classes)
-        supported |= dict.fromkeys(offered, NATIVE_TRANSFER_SYNTAXES)
-    supported |= dict.fromkeys(normalized.as_scp | normalized.as_scu, NATIVE_TRANSFER_SYNTAXES)
+    if Service.ECHO in services:
+        supported[VERIFICATION] = NATIVE_TRANSFER_SYNTAXES
+    offered = (*query_classes, *normalized.as_scp, *normalized.as_scu)
+    supported |= dict.fromkeys(offered, NATIVE_TRANSFER_SYNTAXES)
     if {Service.STORAGE, Service.GET} & services:
         supported |= dict.fromkeys(sop_classes(Service.STORAGE), tuple(TRANSFER_SYNTAXES))
     return Policy(

@@ -224,6 +224,14 @@ class Handler:
         raise NotImplementedError
 
 
+class EchoSCP:
+    """A base class that answers C-ECHO with success."""
+
+    async def handle_echo(self, request: EchoRequest, /) -> Status:
+        """See `SupportsEcho`."""
+        return Status.SUCCESS
+
+
 METHODS: dict[Service, str] = {
     Service.ECHO: "handle_echo",
     Service.STORAGE: "handle_store",

@@ -1,18 +1,27 @@
-"""What a handler offers, and whether it is one: looked at once, before anybody is listened to."""
+"""What a handler offers, and whether it is one: looked at once, before anybody is listened to.
+
+`Handlers` makes one handler of several, by what each of them offers.
+"""
 
 from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Collection
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, TypeVar, final
 
 from .contexts import NormalizedOffer
-from .errors import HandlerError
+from .errors import HandlerError, StatusError
 from .handlers import METHODS, NORMALIZED_METHODS, method_of
+from .protocol.extended import QueryOptions, StorageOptions
 from .protocol.messages import CFindRQ, NEventReportRQ
 from .protocol.normalized import NORMALIZED_CLASSES
-from .protocol.uids import Service
+from .protocol.status import Status
+from .protocol.uids import SOP_CLASSES, Service, sop_classes, uid_name
+from .requests import Admission, AssociationRequest
+
+OptionsT = TypeVar("OptionsT", QueryOptions, StorageOptions)
 
 _KNOWN = (*METHODS.values(), *NORMALIZED_METHODS.values(), "handle_association")
 _NAMES = frozenset((*_KNOWN, "resolve_destination"))
@@ -20,6 +29,10 @@ _STREAMS = frozenset(("handle_find", "handle_get", "handle_move"))
 _COROUTINES = frozenset(
     ("handle_echo", "handle_store", "resolve_destination", *NORMALIZED_METHODS.values())
 )
+_FOR_ONE = ("handle_store", "resolve_destination")
+"""What has no SOP class to go by, or too many."""
+_QUERYING = (Service.FIND, Service.GET, Service.MOVE)
+_ROOTS = ("PatientRootQuery", "StudyRootQuery", "PatientStudyOnlyQuery")
 
 
 def services_of(handler: object) -> frozenset[Service]:
@@ -35,6 +48,7 @@ def services_of(handler: object) -> frozenset[Service]:
         if (method := method_of(handler, name)) is not None:
             _check_signature(handler, name, method)
     _check_names(handler)
+    _check_inherited(handler)
     services = frozenset(s for s, name in METHODS.items() if method_of(handler, name) is not None)
     if any(method_of(handler, name) is not None for name in NORMALIZED_METHODS.values()):
         services |= {Service.NORMALIZED}
@@ -46,6 +60,17 @@ def services_of(handler: object) -> frozenset[Service]:
     return services
 
 
+def check_ready(handler: object) -> None:
+    """Let a handler that has `check_ready` say what keeps it from being used.
+
+    Raises:
+        HandlerError: What it says.
+    """
+    check = getattr(handler, "check_ready", None)
+    if check is not None:
+        check()
+
+
 def normalized_offer(handler: object) -> NormalizedOffer:
     """The DIMSE-N classes that a handler's methods are enough for.
 
@@ -54,6 +79,12 @@ def normalized_offer(handler: object) -> NormalizedOffer:
     `normalized_sop_classes` of the handler, UIDs, narrows that to these classes. Of those that have
     nothing but events it is the SCP if they are named there, and it does not take the events.
     """
+    if isinstance(handler, Handlers):
+        offers = [normalized_offer(part) for part in handler.handlers]
+        return NormalizedOffer(
+            frozenset[str]().union(*(offer.as_scp for offer in offers)),
+            frozenset[str]().union(*(offer.as_scu for offer in offers)),
+        )
     requests = {**NORMALIZED_METHODS, CFindRQ: METHODS[Service.FIND]}
     performed = {kind for kind, name in requests.items() if method_of(handler, name) is not None}
     declared: Collection[str] | None = getattr(handler, "normalized_sop_classes", None)
@@ -68,6 +99,150 @@ def normalized_offer(handler: object) -> NormalizedOffer:
         ),
         frozenset(row.uid for row in rows if row.reports and takes_events),
     )
+
+
+def query_classes(handler: object) -> frozenset[str]:
+    """The SOP classes that a handler queries and retrieves by, for the methods that it has.
+
+    They are those of its attribute `query_sop_classes`, else those of Query/Retrieve for patients
+    and studies (PS3.4 Annex C).
+    """
+    if isinstance(handler, Handlers):
+        return frozenset[str]().union(*(query_classes(part) for part in handler.handlers))
+    services = [s for s in _QUERYING if method_of(handler, METHODS[s]) is not None]
+    declared: Collection[str] | None = getattr(handler, "query_sop_classes", None)
+    if declared is None:
+        declared = [uid for uid, entry in SOP_CLASSES.items() if entry.keyword.startswith(_ROOTS)]
+    return frozenset(uid for service in services for uid in sop_classes(service) if uid in declared)
+
+
+def declared_options(handler: object, name: str, kind: type[OptionsT]) -> OptionsT | None:
+    """The options that a handler has in an attribute, for extended negotiation.
+
+    Raises:
+        HandlerError: They are something else.
+    """
+    if isinstance(handler, Handlers):
+        options = [declared_options(part, name, kind) for part in handler.handlers]
+        return next((each for each in options if each is not None), None)
+    value = getattr(handler, name, None)
+    if value is not None and not isinstance(value, kind):
+        raise HandlerError(f"{type(handler).__name__}.{name} must be {kind.__name__}(…)")
+    return value
+
+
+@final
+class Handlers:
+    """One handler made of several, for several services on one port.
+
+        await serve(Handlers(WorklistFolder("worklist"), PerformedProcedureSteps()), 11112)
+
+    Each request goes to the handler that offers its SOP class; an association has to be admitted by
+    all that have `handle_association`, and its SOP classes by each. C-ECHO goes to the first that
+    answers it.
+
+    Args:
+        handlers: The handlers, as `serve` takes them.
+
+    Raises:
+        HandlerError: One is no handler, or two of them offer the same.
+    """
+
+    def __init__(self, *handlers: object) -> None:
+        self.handlers = handlers
+        for handler in handlers:
+            services_of(handler)
+        self._refuse_doubles()
+        for name in sorted(_NAMES):
+            having = [handler for handler in handlers if method_of(handler, name) is not None]
+            if having:
+                setattr(self, name, self._dispatch(name, having))
+
+    def __repr__(self) -> str:
+        return f"Handlers({', '.join(map(repr, self.handlers))})"
+
+    def check_ready(self) -> None:
+        """Ask each."""
+        for handler in self.handlers:
+            check_ready(handler)
+
+    def _refuse_doubles(self) -> None:
+        offered: dict[tuple[str, str], object] = {}
+        for handler in self.handlers:
+            normalized = normalized_offer(handler)
+            offers = normalized.as_scp | query_classes(handler)
+            what = [("the SCP of", uid) for uid in sorted(offers)]
+            what += [("told the events of", uid) for uid in sorted(normalized.as_scu)]
+            what += [(name, "") for name in _FOR_ONE if method_of(handler, name) is not None]
+            for role, uid in what:
+                other = offered.setdefault((role, uid), handler)
+                if other is not handler:
+                    both = f"{type(other).__name__} and {type(handler).__name__}"
+                    if not uid:
+                        raise HandlerError(f"{both} both have {role}; only one of Handlers can")
+                    raise HandlerError(
+                        f"{both} would both be {role} {uid_name(uid)}; narrow what one of them is"
+                        " for by query_sop_classes or normalized_sop_classes"
+                    )
+
+    def _dispatch(self, name: str, having: list[object]) -> Callable[..., Any]:
+        """The method of that name: of the handler that a request is for."""
+
+        def chosen(request: Any) -> Callable[..., Any]:
+            method = method_of(self._one_of(having, name, request), name)
+            assert method is not None
+            return method
+
+        async def once(request: Any, /) -> Any:
+            return await chosen(request)(request)
+
+        def stream(request: Any, /) -> Any:
+            return chosen(request)(request)
+
+        if name == "handle_association":
+            return self._admitted_by(having)
+        return stream if name in _STREAMS else once
+
+    @staticmethod
+    def _one_of(having: list[object], name: str, request: Any) -> object:
+        if len(having) == 1 or name == METHODS[Service.ECHO]:
+            return having[0]
+        events = name == NORMALIZED_METHODS[NEventReportRQ]
+        for uid in (request.sop_class_uid, request.context.abstract_syntax):
+            for handler in having:
+                normalized = normalized_offer(handler)
+                offered = normalized.as_scu if events else normalized.as_scp
+                if uid in offered or (not events and uid in query_classes(handler)):
+                    return handler
+        raise StatusError(Status.NO_SUCH_SOP_CLASS)
+
+    @staticmethod
+    def _admitted_by(having: list[object]) -> Callable[..., Any]:
+        @asynccontextmanager
+        async def handle_association(request: AssociationRequest, /) -> AsyncGenerator[Admission]:
+            async with AsyncExitStack() as stack:
+                admissions: list[Admission] = []
+                for handler in having:
+                    admit = method_of(handler, "handle_association")
+                    assert admit is not None
+                    admitted = await stack.enter_async_context(admit(request))
+                    admissions.append(Admission() if admitted is None else admitted)
+                yield Admission.of_all(admissions)
+
+        return handle_association
+
+
+def _check_inherited(handler: object) -> None:
+    """Refuse a class that has what it is for from two bases: neither says what both are for."""
+    for name in ("normalized_sop_classes", "query_sop_classes"):
+        having = [base for base in type(handler).__mro__ if name in vars(base)]
+        if having and any(not issubclass(having[0], base) for base in having):
+            one, other = having[0], next(b for b in having if not issubclass(having[0], b))
+            raise HandlerError(
+                f"{type(handler).__name__} has {name} both from {one.__name__} and from"
+                f" {other.__name__}: say it in the class, or make one handler of several with"
+                f" Handlers({one.__name__}(…), {other.__name__}(…))"
+            )
 
 
 def _check_names(handler: object) -> None:

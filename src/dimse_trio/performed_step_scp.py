@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import attrs
 import trio
 
-from .errors import StatusError
+from .errors import HandlerError, StatusError
+from .handlers import EchoSCP
 from .normalized_requests import NCreateRequest, NGetRequest, NSetRequest, Reply
 from .protocol.status import Status
 from .protocol.uids import uid_of
@@ -114,7 +115,7 @@ _OWN = frozenset(("SOPClassUID", "SOPInstanceUID"))
 """What the messages say, and the attributes need not."""
 
 
-class PerformedProcedureSteps:
+class PerformedProcedureSteps(EchoSCP):
     """A handler, or the base class of one, that is the SCP of performed procedure steps.
 
     A step is made IN PROGRESS, changed while it is, and ends COMPLETED or DISCONTINUED. What breaks
@@ -122,16 +123,23 @@ class PerformedProcedureSteps:
     for another status. A step that has ended is changed no more (0x0110). An N-SET that would
     change what it may not is carried out but for that, with the warning 0x0107.
 
-    MPPS Retrieve reads steps with N-GET.
+    MPPS Retrieve reads steps with N-GET. C-ECHO is answered too.
 
     Args:
         store: Where steps are kept; by default in memory.
         strict: Refuse steps without an attribute of type 2, too, which many modalities leave out.
+
+    Raises:
+        HandlerError: `store` is no store.
     """
 
     normalized_sop_classes = (MPPS, MPPS_RETRIEVE)
 
     def __init__(self, store: PerformedStepStore | None = None, *, strict: bool = False) -> None:
+        if store is not None and not hasattr(store, "load"):
+            raise HandlerError(
+                f"{store!r} is no PerformedStepStore; for a folder: PerformedStepFolder(path)"
+            )
         self.strict = strict
         self.store: PerformedStepStore = PerformedStepMemory() if store is None else store
         self._lock = trio.Lock()

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -346,3 +346,15 @@ class Admission:
 
     user_identity_response: bytes | None = attrs.field(default=None, repr=False)
     abstract_syntaxes: Collection[str] | None = attrs.field(default=None, converter=_uids)
+
+    @classmethod
+    def of_all(cls, admissions: Iterable[Admission]) -> Admission:
+        """What several say together: the first answer, and the SOP classes that all admit."""
+        answer: bytes | None = None
+        admitted: Collection[str] | None = None
+        for each in admissions:
+            answer = each.user_identity_response if answer is None else answer
+            if each.abstract_syntaxes is not None:
+                narrowed = frozenset(each.abstract_syntaxes)
+                admitted = narrowed if admitted is None else narrowed.intersection(admitted)
+        return cls(user_identity_response=answer, abstract_syntaxes=admitted)

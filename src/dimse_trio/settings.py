@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Collection, Iterable, Mapping
-from typing import TypedDict, TypeVar
+from typing import TypedDict
 
 import attrs
 
 from .client import DEFAULT_MAX_PDU_LENGTH, Destination, check_ae_title, own_user_information
 from .config import Limits, Timeouts
 from .contexts import acceptance_policy
-from .errors import HandlerError, LocalProtocolError
+from .errors import LocalProtocolError
 from .instruments import Instrument, checked_instruments
-from .offers import normalized_offer, services_of
+from .offers import (
+    check_ready,
+    declared_options,
+    normalized_offer,
+    query_classes,
+    services_of,
+)
 from .protocol.acceptance import REQUESTORS_ORDER, Policy, TransferSyntaxPreference
 from .protocol.extended import QueryOptions, StorageOptions
 from .protocol.negotiation import PresentationContext
 from .protocol.pdus import Implementation
 from .storing import OnMismatch, check_policy
 
-OptionsT = TypeVar("OptionsT", QueryOptions, StorageOptions)
 PeerMap = Mapping[str, Destination | tuple[str, int]]
 
 
@@ -139,30 +144,24 @@ def _implementation(_: object, __: object, value: Implementation | None) -> None
 
 
 def _policy(settings: ServerSettings) -> Policy:
+    handler = settings.handler
     policy = acceptance_policy(
-        services_of(settings.handler),
+        services_of(handler),
         settings.contexts,
         unknown_storage=settings.accept_unknown_storage,
-        normalized=normalized_offer(settings.handler),
-        query_classes=getattr(settings.handler, "query_sop_classes", None),
+        normalized=normalized_offer(handler),
+        query_classes=query_classes(handler),
     )
+    check_ready(handler)
     invoked, performed = settings.async_operations
     return attrs.evolve(
         policy,
         max_invoked=invoked,
         max_performed=performed,
         preference=settings.transfer_syntax_preference,
-        query_options=_declared(settings.handler, "query_options", QueryOptions),
-        storage_options=_declared(settings.handler, "storage_options", StorageOptions),
+        query_options=declared_options(handler, "query_options", QueryOptions),
+        storage_options=declared_options(handler, "storage_options", StorageOptions),
     )
-
-
-def _declared(handler: object, name: str, kind: type[OptionsT]) -> OptionsT | None:
-    """What a handler says of itself in an attribute."""
-    value = getattr(handler, name, None)
-    if value is not None and not isinstance(value, kind):
-        raise HandlerError(f"{type(handler).__name__}.{name} must be {kind.__name__}(…)")
-    return value
 
 
 @attrs.frozen(kw_only=True)

@@ -13,6 +13,7 @@ import trio
 
 from . import datasets
 from .errors import DimseError
+from .handlers import EchoSCP
 from .protocol.status import Status
 from .protocol.ups import UPS_EVENT, UPS_PUSH, StepEventType, StepState
 
@@ -68,7 +69,7 @@ class StepEvent:
 
 
 @final
-class StepEvents:
+class StepEvents(EchoSCP):
     """Events in the order in which they came, for `async for`.
 
     One for an association is made by `UnifiedProcedureSteps.watch`. Made by itself it is a handler

@@ -50,7 +50,7 @@ def loaded(steps: Iterable[Dataset]) -> Iterator[tuple[str, Dataset]]:
     for number, step in enumerate(steps, 1):
         uid = datasets.text_of(step, "SOPInstanceUID")
         try:
-            StepState(datasets.text_of(step, "ProcedureStepState"))
+            state_of(step)
             _sendable(step)
             if not is_uid(uid):
                 raise StatusError(Status.INVALID_SOP_INSTANCE, "SOP Instance UID is no UID")
@@ -59,6 +59,11 @@ def loaded(steps: Iterable[Dataset]) -> Iterator[tuple[str, Dataset]]:
             logger.error("step %d of those loaded is left out: %s", number, why)
         else:
             yield uid, step
+
+
+def state_of(step: Dataset) -> StepState:
+    """Procedure Step State; `ValueError` if it has none that there is."""
+    return StepState(datasets.text_of(step, "ProcedureStepState"))
 
 
 def new_step(uid: str, attributes: Dataset) -> tuple[Dataset, Status]:

@@ -17,6 +17,7 @@ from . import datasets, ups_rules
 from .client import DEFAULT_AE_TITLE, check_ae_title
 from .config import Timeouts
 from .errors import LocalProtocolError, StatusError
+from .handlers import EchoSCP
 from .matching import compile_query
 from .normalized_requests import Reply
 from .protocol.status import Status
@@ -75,7 +76,7 @@ class StepStorage(Protocol):
 
 
 @final
-class ProcedureSteps:
+class ProcedureSteps(EchoSCP):
     """A handler that manages procedure steps: UPS Push, Pull, Watch, Event and Query.
 
         async with ProcedureSteps(peers={"VIEWER": ("127.0.0.1", 11113)}) as steps:
@@ -137,6 +138,10 @@ class ProcedureSteps:
         self._block: AsyncExitStack | None = None
         self._reporter: Reporter | None = None
 
+    def check_ready(self) -> None:
+        """Refuse to be served outside of its block."""
+        self._in_block()
+
     def __repr__(self) -> str:
         return f"<ProcedureSteps {len(self._steps)} steps, {len(self._subscriptions)} subscribers>"
 
@@ -172,7 +177,7 @@ class ProcedureSteps:
     @property
     def states(self) -> dict[str, StepState]:
         """The steps by SOP Instance UID, oldest first, and their states."""
-        return {uid: _state_of(step) for uid, step in self._steps.items()}
+        return {uid: ups_rules.state_of(step) for uid, step in self._steps.items()}
 
     def step(self, sop_instance_uid: str) -> Dataset:
         """A copy of a step's attributes, without the Transaction UID.
@@ -281,7 +286,7 @@ class ProcedureSteps:
     def _decide(self, request: StepRequest, uid: str, given: str = "") -> Decision:
         """What the tables say about a request; what is no success is raised."""
         step = self._steps.get(uid)
-        state = None if step is None else _state_of(step)
+        state = None if step is None else ups_rules.state_of(step)
         recorded = "" if step is None else ups_rules.transaction_of(step)
         decision = decide(request, state, given=given, recorded=recorded)
         if decision.status != Status.SUCCESS:
@@ -305,7 +310,7 @@ class ProcedureSteps:
         if len(self._steps) < self._max_steps:
             return
         for uid, step in self._steps.items():
-            if _state_of(step).is_final and not self._subscriptions.is_locked(uid):
+            if ups_rules.state_of(step).is_final and not self._subscriptions.is_locked(uid):
                 break
         else:
             raise StatusError(Status.RESOURCE_LIMITATION, "there are too many steps")
@@ -440,7 +445,3 @@ class ProcedureSteps:
         if changed("ProcedureStepProgressInformationSequence"):
             information = ups_rules.progress_information(after)
             self._report(uid, StepEventType.PROGRESS, information, responded)
-
-
-def _state_of(step: Dataset) -> StepState:
-    return StepState(datasets.text_of(step, "ProcedureStepState"))

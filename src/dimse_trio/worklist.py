@@ -10,11 +10,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypedDict, Unpack
 
-import attrs
 import trio
 
 from . import datasets
-from .errors import StatusError
+from .errors import HandlerError, StatusError
+from .handlers import EchoSCP
 from .matching import MatchingOptions, compile_query
 from .part10 import open_file
 from .protocol.status import Status
@@ -29,6 +29,8 @@ from .queries import Query, query
 from .requests import FindRequest
 
 if TYPE_CHECKING:
+    import os
+
     from pydicom import Dataset
 
 MAX_FILE = 1 << 24
@@ -127,13 +129,12 @@ def _single_steps(item: Dataset) -> Iterator[Dataset]:
         yield single
 
 
-@attrs.frozen
-class WorklistFolder:
+class WorklistFolder(EchoSCP):
     """A handler that answers worklist queries from the files of a folder.
 
     Each file, `*.wl`, `*.dcm` or `*.json` (the DICOM JSON Model, PS3.18 Annex F; an object or an
     array of them), has a worklist item. Files are read again when they have changed; those that
-    cannot be read are logged and left out.
+    cannot be read are logged and left out. C-ECHO is answered too.
 
     Attributes:
         folder: Where the files are; its subfolders too.
@@ -141,11 +142,18 @@ class WorklistFolder:
 
     query_sop_classes: ClassVar = (MODALITY_WORKLIST_FIND,)
 
-    folder: Path = attrs.field(converter=Path)
-    _known: dict[Path, tuple[tuple[int, int], list[Dataset]]] = attrs.field(
-        init=False, factory=dict[Path, Any], repr=False
-    )
-    _lock: trio.Lock = attrs.field(init=False, factory=trio.Lock, repr=False)
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self._known: dict[Path, tuple[tuple[int, int], list[Dataset]]] = {}
+        self._lock = trio.Lock()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.folder)!r})"
+
+    def check_ready(self) -> None:
+        """Refuse a folder that is not there, which is no empty worklist."""
+        if not self.folder.is_dir():
+            raise HandlerError(f"{self.folder} is no folder that a worklist could be in")
 
     async def handle_find(self, request: FindRequest) -> AsyncGenerator[Dataset]:
         """Answer a worklist query; other C-FINDs are refused (0x0122)."""

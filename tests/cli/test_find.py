@@ -103,6 +103,8 @@ async def test_keys_are_keywords_or_tags(keeper: Keeper, key: str) -> None:
 )
 async def test_keys_of_a_worklist_are_in_its_scheduled_procedure_step(key: str) -> None:
     class Worklist:
+        query_sop_classes = (dimse.uid_of("ModalityWorklistInformationModelFind"),)
+
         async def handle_find(self, request: dimse.FindRequest) -> AsyncIterator[Dataset]:
             asked.append(request.identifier)
             match = Dataset()

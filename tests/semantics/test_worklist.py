@@ -157,6 +157,10 @@ def test_keys_of_the_step_go_into_its_item_and_are_checked() -> None:
 
 
 class Reports:
+    query_sop_classes = tuple(
+        dimse.relevant_patient_query("1", about)[0] for about in ("general", "breast", "cardiac")
+    )
+
     async def handle_find(self, request: dimse.FindRequest) -> AsyncIterator[Dataset]:
         (template,) = request.identifier.ContentTemplateSequence
         if request.identifier.PatientID == "1":

@@ -33,7 +33,7 @@ from dimse_trio.protocol.extended import (
 from dimse_trio.protocol.status import Status
 from dimse_trio.protocol.uids import IMPLICIT_VR_LITTLE_ENDIAN, uid_of
 from dimse_trio.references import FailureReason, SOPReference
-from dimse_trio.requests import EchoRequest, FindRequest, GetRequest, MoveRequest, StoreRequest
+from dimse_trio.requests import FindRequest, GetRequest, MoveRequest, StoreRequest
 
 from .arrivals import Arrival, Arrivals, Mismatch
 from .attributes import LEVELS
@@ -95,10 +95,6 @@ class Archive(StorageCommitmentProvider):
         return self._folder.root
 
     # -- storage -----------------------------------------------------------------------------------
-
-    async def handle_echo(self, request: EchoRequest, /) -> Status:
-        """Say that the archive is there."""
-        return Status.SUCCESS
 
     async def handle_store(self, request: StoreRequest, /) -> Status:
         """Keep an instance. Success means that its file is whole, in its place and indexed.

@@ -15,14 +15,6 @@ from .listening import Listening, listen
 from .options import CONTEXT_SETTINGS, Listener, listener_options
 
 
-class _WithSteps(dimse.PerformedProcedureSteps):
-    """Worklist and performed procedure steps in one handler."""
-
-    def __init__(self, worklist: dimse.WorklistFolder, steps: Path) -> None:
-        super().__init__(dimse.PerformedStepFolder(steps))
-        self.handle_find = worklist.handle_find
-
-
 @click.command(
     context_settings=CONTEXT_SETTINGS,
     epilog=LISTENER_EPILOG,
@@ -50,10 +42,12 @@ def worklist(listener: Listener, folder: str, steps: str | None, verbose: int) -
     """  # noqa: D301 - \b is for click
     if not Path(folder).is_dir():
         raise CommandFailed(f"{folder} is no folder", ExitCode.USAGE)
-    items = dimse.WorklistFolder(Path(folder))
+    handlers: list[object] = [dimse.WorklistFolder(folder)]
+    if steps is not None:
+        handlers.append(dimse.PerformedProcedureSteps(dimse.PerformedStepFolder(Path(steps))))
 
     @asynccontextmanager
     async def make_handler(listening: Listening) -> AsyncGenerator[object]:
-        yield items if steps is None else _WithSteps(items, Path(steps))
+        yield dimse.Handlers(*handlers)
 
     return listen(listener, make_handler)
