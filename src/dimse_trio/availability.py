@@ -42,11 +42,26 @@ class InstanceAvailability(enum.Enum):
 
 @attrs.frozen
 class AvailableInstance:
-    """An instance, how soon it can be had, and from where."""
+    """An instance, how soon it can be had, and from where.
+
+    Raises:
+        LocalProtocolError: `reference` or `availability` is something else.
+    """
 
     reference: SOPReference
     availability: InstanceAvailability
     retrieve_ae_title: str
+
+    def __attrs_post_init__(self) -> None:
+        reference: object = self.reference
+        availability: object = self.availability
+        if not isinstance(reference, SOPReference):
+            raise LocalProtocolError(
+                f"reference is {reference!r}: write SOPReference(sop_class_uid, sop_instance_uid)"
+            )
+        if not isinstance(availability, InstanceAvailability):
+            names = ", ".join(f"InstanceAvailability.{each.name}" for each in InstanceAvailability)
+            raise LocalProtocolError(f"availability is one of {names}, not {availability!r}")
 
 
 @attrs.frozen

@@ -12,6 +12,7 @@ from typing import Unpack, final
 import trio
 
 from .acceptor import Acceptor, ServerStatistics
+from .checks import check_port
 from .errors import leaves
 from .settings import ServerOptions, ServerSettings
 
@@ -117,6 +118,7 @@ async def open_server(
         LocalProtocolError: An argument cannot be.
     """
     settings = ServerSettings(handler=handler, **options)
+    check_port(port, least=0)
     server = Server(settings, await _listen(port, host))
     failure: BaseException | None = None
     async with trio.open_nursery() as nursery:

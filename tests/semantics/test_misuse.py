@@ -6,6 +6,7 @@ import gc
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio.testing
@@ -134,6 +135,87 @@ def test_a_retrieve_and_a_storage_class_are_told_their_own_contexts() -> None:
         context_for(NOTHING, STUDY_ROOT_GET)
     with pytest.raises(dimse.ContextNotAccepted, match=r"contexts_for\(paths\)"):
         storage_context(NOTHING, CT, None)
+
+
+# -- addresses and other arguments -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "message"),
+    [
+        ("127.0.0.1:21112", 104, r"host='127\.0\.0\.1', port=21112"),
+        ("pacs:", 104, r"host='pacs'$"),
+        ("[::1]:104", 104, r"host='::1', port=104"),
+        ("[::1]", 104, r"host='::1'$"),
+        ("", 104, "host is a name or an address as text, not ''"),
+        (None, 104, "host is a name or an address as text, not None"),
+        ("pacs", "104", "port is a whole number, not '104': write port=104"),
+        ("pacs", True, "port is a whole number, not True"),
+        ("pacs", 0, "port is a number from 1 to 65535, not 0"),
+        ("pacs", 104_104, "port is a number from 1 to 65535"),
+    ],
+)
+async def test_a_host_and_a_port_are_given_each_by_itself(
+    host: object, port: object, message: str
+) -> None:
+    with pytest.raises(dimse.LocalProtocolError, match=message):
+        async with dimse.open_association(host, port):  # type: ignore[arg-type]
+            pass
+    with pytest.raises(dimse.LocalProtocolError, match=message):
+        dimse.RemoteAE("PACS", host, port)  # type: ignore[arg-type]
+    with pytest.raises(dimse.LocalProtocolError, match=message):
+        dimse.Destination(host, port)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("host", ["::1", "fe80::1%eth0", "pacs.example.org", "10.0.0.1"])
+def test_names_and_addresses_are_hosts(host: str) -> None:
+    assert dimse.Destination(host).host == host
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"user_identity": "ada"}, r"user_identity is UserIdentity, not str; .*username\('ada'\)"),
+        ({"timeouts": 5}, r"timeouts is Timeouts, not int; for example timeouts=Timeouts\("),
+        ({"limits": 5}, r"limits is Limits, not int; for example limits=Limits\("),
+    ],
+)
+async def test_options_are_of_their_kind(arguments: dict[str, Any], message: str) -> None:
+    ours, _ = trio.testing.memory_stream_pair()
+    with pytest.raises(dimse.LocalProtocolError, match=message):
+        async with dimse.open_association("127.0.0.1", 1, **arguments):
+            pass
+    with pytest.raises(dimse.LocalProtocolError, match=message):
+        async with dimse.associate_over(ours, **arguments):
+            pass
+    with pytest.raises(dimse.LocalProtocolError, match=message):
+        dimse.RemoteAE("PACS", "127.0.0.1", **arguments)
+    if "user_identity" not in arguments:
+        with pytest.raises(dimse.LocalProtocolError, match=message):
+            async with dimse.open_server(Echo(), **arguments):
+                pass
+
+
+@pytest.mark.parametrize("port", ["104", -1, None])
+async def test_a_listeners_port_is_a_number(port: Any) -> None:
+    with pytest.raises(dimse.LocalProtocolError, match="port is a"):
+        async with dimse.open_server(Echo(), port):
+            pass
+    if port is not None:
+        with pytest.raises(dimse.LocalProtocolError, match="listen_port is a"):
+            dimse.RemoteAE("PACS", "127.0.0.1", listen_port=port)
+
+
+def test_an_available_instance_is_of_its_kinds() -> None:
+    reference = dimse.SOPReference(CT, "1.2.3")
+    with pytest.raises(dimse.LocalProtocolError, match=r"InstanceAvailability\.ONLINE.*'ONLINE'"):
+        dimse.AvailableInstance(reference, "ONLINE", "PACS")  # type: ignore[arg-type]
+    with pytest.raises(dimse.LocalProtocolError, match=r"write SOPReference\("):
+        dimse.AvailableInstance(
+            (CT, "1.2.3"),  # type: ignore[arg-type]
+            dimse.InstanceAvailability.ONLINE,
+            "PACS",
+        )
 
 
 # -- forgotten await -------------------------------------------------------------------------------
