@@ -40,6 +40,19 @@ class InstanceAvailability(enum.Enum):
     UNAVAILABLE = "UNAVAILABLE"
 
 
+def _check_reference(_: object, __: object, value: object) -> None:
+    if not isinstance(value, SOPReference):
+        raise LocalProtocolError(
+            f"reference is {value!r}: write SOPReference(sop_class_uid, sop_instance_uid)"
+        )
+
+
+def _check_availability(_: object, __: object, value: object) -> None:
+    if not isinstance(value, InstanceAvailability):
+        names = ", ".join(f"InstanceAvailability.{each.name}" for each in InstanceAvailability)
+        raise LocalProtocolError(f"availability is one of {names}, not {value!r}")
+
+
 @attrs.frozen
 class AvailableInstance:
     """An instance, how soon it can be had, and from where.
@@ -48,20 +61,9 @@ class AvailableInstance:
         LocalProtocolError: `reference` or `availability` is something else.
     """
 
-    reference: SOPReference
-    availability: InstanceAvailability
+    reference: SOPReference = attrs.field(validator=_check_reference)
+    availability: InstanceAvailability = attrs.field(validator=_check_availability)
     retrieve_ae_title: str
-
-    def __attrs_post_init__(self) -> None:
-        reference: object = self.reference
-        availability: object = self.availability
-        if not isinstance(reference, SOPReference):
-            raise LocalProtocolError(
-                f"reference is {reference!r}: write SOPReference(sop_class_uid, sop_instance_uid)"
-            )
-        if not isinstance(availability, InstanceAvailability):
-            names = ", ".join(f"InstanceAvailability.{each.name}" for each in InstanceAvailability)
-            raise LocalProtocolError(f"availability is one of {names}, not {availability!r}")
 
 
 @attrs.frozen

@@ -12,6 +12,7 @@ import attrs
 import trio
 
 from .association import Association
+from .blocks import block
 from .checks import check_address, check_user_identity, checked_limits, checked_timeouts
 from .config import Limits, Timeouts
 from .contexts import default_contexts
@@ -135,7 +136,7 @@ async def closing(link: Link) -> AsyncGenerator[Link]:
                 link.observer.closed(link.failure)
 
 
-@asynccontextmanager
+@block("open_association(…) as association")
 async def open_association(
     host: str,
     port: int = 104,
@@ -223,7 +224,7 @@ async def open_association(
         yield association
 
 
-@asynccontextmanager
+@block("associate_over(…) as association")
 async def associate_over(
     stream: trio.abc.Stream,
     *,

@@ -11,12 +11,13 @@ import warnings
 from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, final
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, final
 
 import attrs
 import trio
 
 from . import datasets
+from .blocks import Entered
 from .contexts import context_for
 from .errors import AssociationError, LocalProtocolError, StatusError
 from .invocations import Invocation
@@ -43,9 +44,10 @@ ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 FIND_ADVICE = "write: for match in await association.find(…)"
+FIND_USAGE = "async with association.find(…) as matches: async for match in matches"
 
 
-class Awaited:
+class Awaited(Entered):
     """What does nothing until it is awaited or entered, and says so if that never happens.
 
     As with coroutines, the warning comes when the object is collected.
@@ -62,6 +64,10 @@ class Awaited:
                 stacklevel=2,
                 source=self,
             )
+
+    def _refuse(self) -> NoReturn:
+        self._used = True
+        super()._refuse()
 
     if not TYPE_CHECKING:  # type checkers know that it is no iterable
 
@@ -175,10 +181,7 @@ class Operation(Awaited, Generic[ItemT, ResultT]):
     async def __anext__(self) -> ItemT:
         self._used = True
         if self._invocation is None or self._left:
-            raise LocalProtocolError(
-                "iterate inside the operation's block: async with association.find(…) as matches:"
-                " async for match in matches: …"
-            )
+            raise LocalProtocolError(f"iterate inside the operation's block: {self._usage}: …")
         item = await self._next(self._invocation)
         if item is None:
             self._check_final()
@@ -197,6 +200,7 @@ class FindOperation(Operation["Dataset", "list[Dataset]"]):
     _service_index = 0
     _method = "find"
     _advice = FIND_ADVICE
+    _usage = FIND_USAGE
 
     def __init__(
         self,
@@ -286,6 +290,7 @@ class MoveOperation(_Retrieve[CMoveRSP]):
     _service_index = 1
     _method = "move"
     _advice = "write: result = await association.move(…)"
+    _usage = "async with association.move(…) as responses: async for response in responses"
 
     def __init__(
         self,
@@ -326,10 +331,8 @@ class GetOperation(_Retrieve[StoreRequest]):
 
     _service_index = 2
     _method = "get"
-    _advice = (
-        "write: await association.get(…, save_to=…), or async with association.get(…) as"
-        " instances: async for instance in instances: …"
-    )
+    _usage = "async with association.get(…) as instances: async for instance in instances"
+    _advice = f"write: await association.get(…, save_to=…), or {_usage}: …"
 
     def __init__(
         self,
@@ -382,7 +385,7 @@ class GetOperation(_Retrieve[StoreRequest]):
         if self._folder is None:
             raise LocalProtocolError(
                 "awaiting a C-GET needs save_to=…; to take the instances yourself, enter it:"
-                " async with association.get(…) as instances: async for instance in instances: …"
+                f" {self._usage}: …"
             )
         try:
             async for _ in self:

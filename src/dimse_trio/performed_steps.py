@@ -6,12 +6,12 @@ import copy
 import datetime as dt
 import logging
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, final
 
 import attrs
 import trio
 
+from .blocks import block
 from .datasets import items_of
 from .errors import ContextNotAccepted, DimseError, LocalProtocolError, StatusError
 from .protocol.status import Status
@@ -248,7 +248,7 @@ async def create_performed_step(
     return PerformedStep(association, result.sop_instance_uid)
 
 
-@asynccontextmanager
+@block("association.performed_procedure_step(…) as step")
 async def performed_procedure_step(
     association: Association,
     scheduled: Dataset | Iterable[Dataset],

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, Unpack, cast, final
 import trio
 
 from .association import Association
+from .blocks import Entered, block
 from .checks import check_address, check_port, checked_limits, checked_timeouts
 from .client import (
     DEFAULT_AE_TITLE,
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 
 
 @final
-class RemoteAE:
+class RemoteAE(Entered):
     """A peer, and how to talk to it.
 
     Use it as it is, or in a block, which keeps associations for the next call:
@@ -99,6 +100,8 @@ class RemoteAE:
     Raises:
         LocalProtocolError: An argument cannot be.
     """
+
+    _usage = "async with RemoteAE(…) as pacs"
 
     def __init__(
         self,
@@ -241,7 +244,7 @@ class RemoteAE:
         async with self._listening, self._listener(handler) as server:
             yield server
 
-    @asynccontextmanager
+    @block("pacs.association(…) as association")
     async def association(
         self, contexts: Iterable[PresentationContext] | None = None
     ) -> AsyncGenerator[Association]:

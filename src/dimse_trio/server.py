@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from math import inf
 from typing import Unpack, final
 
 import trio
 
 from .acceptor import Acceptor, ServerStatistics
+from .blocks import block
 from .checks import check_port
 from .errors import leaves
 from .settings import ServerOptions, ServerSettings
@@ -94,7 +94,7 @@ class Server:
                     connections.start_soon(self._acceptor.serve, stream)
 
 
-@asynccontextmanager
+@block("open_server(…) as server")
 async def open_server(
     handler: object,
     port: int = 0,

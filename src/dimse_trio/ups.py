@@ -8,12 +8,12 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, final
 
 import trio
 
 from . import datasets
+from .blocks import block
 from .contexts import context_for
 from .errors import DimseError, LocalProtocolError, StatusError
 from .operations import FindOperation
@@ -296,7 +296,7 @@ class UnifiedProcedureSteps:
             StepAction.SUSPEND, GLOBAL_SUBSCRIPTION, None, receiving_ae_title
         )
 
-    @asynccontextmanager
+    @block("ups.watch(…) as events")
     async def watch(
         self,
         sop_instance_uid: str | None = None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self, final
 import attrs
 
 from . import datasets
+from .blocks import Entered
 from .errors import LocalProtocolError, StatusError
 from .protocol.ups import StepState
 
@@ -68,7 +69,7 @@ def copied(data_set: Dataset) -> Dataset:
 
 
 @final
-class Claim:
+class Claim(Entered):
     """A step that this side performs. Made by `UnifiedProcedureSteps.claim` and `resume`.
 
         async with ups.claim(uid) as work:
@@ -86,6 +87,8 @@ class Claim:
         transaction_uid: What locks it. Kept somewhere safe, it survives a crash.
         state: The step's state as far as this side has changed it; `None` before it is claimed.
     """
+
+    _usage = "async with ups.claim(…) as work"
 
     def __init__(
         self, steps: UnifiedProcedureSteps, uid: str, transaction_uid: str, *, resumed: bool

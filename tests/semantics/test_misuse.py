@@ -275,6 +275,74 @@ async def test_an_operation_that_was_used_or_could_not_be_made_is_silent(
     assert [str(warning.message) for warning in caught] == []
 
 
+async def test_a_loop_outside_of_its_block_is_told_the_right_operation(
+    autojump_clock: object,
+) -> None:
+    async with scripted(releases) as association:
+        query = dimse.query("STUDY", StudyInstanceUID="1.2")
+        for operation, name in (
+            (association.find(query), "find"),
+            (association.get(query), "get"),
+            (association.move(query, destination="X"), "move"),
+        ):
+            with pytest.raises(
+                dimse.LocalProtocolError, match=rf"async with association\.{name}\("
+            ):
+                async for _ in operation:
+                    pass
+
+
+# -- blocks ----------------------------------------------------------------------------------------
+
+
+def blocks(association: dimse.Association) -> list[tuple[Any, str]]:
+    pacs = dimse.RemoteAE("PACS", "127.0.0.1")
+    stream, _ = trio.testing.memory_stream_pair()
+    ups = dimse.UnifiedProcedureSteps(association)
+    return [
+        (dimse.open_association("127.0.0.1"), r"open_association\(…\) as association"),
+        (dimse.associate_over(stream), r"associate_over\(…\) as association"),
+        (dimse.open_server(Echo()), r"open_server\(…\) as server"),
+        (pacs, r"RemoteAE\(…\) as pacs"),
+        (pacs.association(), r"pacs\.association\(…\) as association"),
+        (association.commit([]), r"association\.commit\(…\) as commitment"),
+        (association.performed_procedure_step(), r"association\.performed_procedure_step\(…\) as"),
+        (ups.watch("1.2"), r"ups\.watch\(…\) as events"),
+        (ups.claim("1.2"), r"ups\.claim\(…\) as work"),
+    ]
+
+
+async def test_a_block_that_is_awaited_says_how_it_is_entered(autojump_clock: object) -> None:
+    async with scripted(releases) as association:
+        for each, usage in blocks(association):
+            with pytest.raises(TypeError, match=rf"for async with; write: async with {usage}"):
+                await each
+
+
+async def test_a_block_that_is_entered_by_a_plain_with_is_told_the_async(
+    autojump_clock: object,
+) -> None:
+    async with scripted(releases) as association:
+        entered: list[tuple[Any, str]] = [
+            *blocks(association),
+            (association.find_studies(), r"association\.find\(…\) as matches"),
+        ]
+        for each, usage in entered:
+            with pytest.raises(TypeError, match=rf"write: async with {usage}"), each:
+                pass
+        gc_collect_harder()
+
+
+async def test_what_is_used_without_its_block_is_told_to_enter_it() -> None:
+    association: Any = dimse.open_association("127.0.0.1")
+    with pytest.raises(AttributeError, match=r"echo .*: async with open_association\(…\) as assoc"):
+        await association.echo()
+    server: Any = dimse.open_server(Echo())
+    with pytest.raises(AttributeError, match=r"port .*: async with open_server\(…\) as server"):
+        _ = server.port
+    assert not hasattr(server, "__len__")
+
+
 def drop(make: Callable[[], object]) -> None:
     make()
     gc_collect_harder()
