@@ -15,9 +15,18 @@ def check_address(host: object, port: object) -> None:
     Raises:
         LocalProtocolError: The host is none, or has the port in it; the port is none.
     """
+    check_host(host)
+    check_port(port)
+
+
+def check_host(host: object) -> None:
+    """That a host is a name or an address.
+
+    Raises:
+        LocalProtocolError: It is not, or has a port in it.
+    """
     if not isinstance(host, str) or not host:
         raise LocalProtocolError(f"host is a name or an address as text, not {host!r}")
-    check_port(port)
     if host.startswith("["):
         bare, _, rest = host[1:].partition("]")
         with_it = rest.removeprefix(":")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import socket
 from collections.abc import AsyncGenerator
 from math import inf
 from typing import Unpack, final
@@ -12,7 +13,7 @@ import trio
 
 from .acceptor import Acceptor, ServerStatistics
 from .blocks import block
-from .checks import check_port
+from .checks import check_host, check_port
 from .errors import leaves
 from .settings import ServerOptions, ServerSettings
 
@@ -113,12 +114,14 @@ async def open_server(
         options: What is accepted, from whom, and how much of it: `ServerOptions`.
 
     Raises:
-        OSError: The port is taken, or not ours to take.
+        OSError: The port is taken, or not ours to take; it says which, and what to try.
         HandlerError: A handler's method does not have its protocol's signature.
         LocalProtocolError: An argument cannot be.
     """
     settings = ServerSettings(handler=handler, **options)
     check_port(port, least=0)
+    if host is not None:
+        check_host(host)
     server = Server(settings, await _listen(port, host))
     failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
@@ -134,13 +137,35 @@ async def open_server(
 
 async def _listen(port: int, host: str | None) -> list[trio.SocketListener]:
     """Listeners on one port at every address of the host."""
-    listeners = await trio.open_tcp_listeners(port, host=host)
-    if port == 0 and len(listeners) > 1:  # every address has got a port of its own
-        port = listeners[0].socket.getsockname()[1]
-        for listener in listeners:
-            await listener.aclose()
+    try:
         listeners = await trio.open_tcp_listeners(port, host=host)
+        if port == 0 and len(listeners) > 1:  # every address has got a port of its own
+            port = listeners[0].socket.getsockname()[1]
+            for listener in listeners:
+                await listener.aclose()
+            listeners = await trio.open_tcp_listeners(port, host=host)
+    except (OSError, UnicodeError) as error:
+        where = f"port {port}" if host is None else f"{host}, port {port}"
+        if isinstance(error, UnicodeError):  # a label of the name is empty or too long
+            error = socket.gaierror(socket.EAI_NONAME, "no such name")
+        reason = f"cannot listen on {where}: {error.strerror or error}; {_advice(error)}"
+        kind = socket.gaierror if isinstance(error, socket.gaierror) else OSError
+        raise kind(error.errno, reason) from error
     return list(listeners)
+
+
+def _advice(error: OSError) -> str:
+    """What to try where a port cannot be listened on."""
+    if isinstance(error, socket.gaierror):
+        return "check how the host is spelt; None is for all addresses of this machine"
+    return _LISTENING.get(error.errno or 0, "try another port")
+
+
+_LISTENING = {
+    errno.EADDRINUSE: "something listens there already: stop it, or take another port",
+    errno.EACCES: "take a port from 1024 on, or have the system permit this one",
+    errno.EADDRNOTAVAIL: "the host must be an address of this machine, or None for all of them",
+}
 
 
 def _is_lone_cancelled(error: BaseException) -> bool:

@@ -198,6 +198,9 @@ async def test_options_are_of_their_kind(arguments: dict[str, Any], message: str
 
 @pytest.mark.parametrize("port", ["104", -1, None])
 async def test_a_listeners_port_is_a_number(port: Any) -> None:
+    with pytest.raises(dimse.LocalProtocolError, match=r"host='127\.0\.0\.1', port=104"):
+        async with dimse.open_server(Echo(), host="127.0.0.1:104"):
+            pass
     with pytest.raises(dimse.LocalProtocolError, match="port is a"):
         async with dimse.open_server(Echo(), port):
             pass
