@@ -189,8 +189,9 @@ class Operation(Awaited, Generic[ItemT, ResultT]):
         return item
 
     def _check_final(self) -> None:
-        if self._check and self.final is not None and self.final.status.is_failure:
-            raise StatusError.of(self.final)
+        invocation, final = self._invocation, self.final
+        if self._check and invocation is not None and final is not None and final.status.is_failure:
+            raise StatusError.of(final, invocation.request)
 
 
 @final
