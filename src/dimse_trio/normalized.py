@@ -23,6 +23,7 @@ from .protocol.messages import (
 )
 from .protocol.negotiation import AcceptedContext
 from .protocol.status import Status
+from .protocol.uids import uid_of
 from .queries import set_character_set
 from .requests import decode_aside, is_uid
 from .sources import BytesSource
@@ -271,6 +272,9 @@ def _check_uids(sop_class_uid: object, sop_instance_uid: object) -> None:
             continue
         if not isinstance(uid, str):
             raise TypeError(f"{name} is a UID as text, not {type(uid).__name__}")
+        if name == "sop_class_uid" and uid[:1].isalpha():
+            uid_of(uid)  # which names the keywords that are near
+            raise LocalProtocolError(f"{name} {uid!r} is a keyword: write uid_of({uid!r})")
         if not is_uid(uid):
             raise LocalProtocolError(f"{name} {uid[:80]!r} is not a UID")
 

@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from .blocks import block
-from .datasets import items_of
+from .datasets import items_of, no_keyword
 from .errors import ContextNotAccepted, DimseError, LocalProtocolError, StatusError
 from .protocol.status import Status
 from .protocol.uids import new_uid, uid_of
@@ -321,7 +321,7 @@ def _set_all(data_set: Dataset, attributes: dict[str, Any]) -> None:
 
     for keyword, value in attributes.items():
         if tag_for_keyword(keyword) is None:
-            raise LocalProtocolError(f"{keyword!r} is no DICOM keyword")
+            raise LocalProtocolError(no_keyword(keyword))
         setattr(data_set, keyword, value)
 
 

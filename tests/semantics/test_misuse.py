@@ -55,6 +55,24 @@ async def test_an_operation_takes_a_query_or_an_identifier(
             association.move(Dataset(), destination=5)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("sop_class", "message"),
+    [
+        ("BasicFilmSession", r"is a keyword: write uid_of\('BasicFilmSession'\)"),
+        ("BasicFilmSesion", "did you mean BasicFilmSession"),
+        ("1.2.x", "is not a UID"),
+    ],
+)
+async def test_a_class_of_dimse_n_is_named_by_its_uid(
+    autojump_clock: object, sop_class: str, message: str
+) -> None:
+    async with scripted(releases) as association:
+        with pytest.raises(dimse.LocalProtocolError, match=message):
+            await association.n_get(sop_class, "1.2.3")
+        with pytest.raises(dimse.LocalProtocolError, match="did you mean PatientName"):
+            await association.n_get("1.2.3", "1.2.3", ["PatientsName"])
+
+
 # -- contexts and folders --------------------------------------------------------------------------
 
 

@@ -213,7 +213,7 @@ async def test_what_may_not_change_stays_with_a_warning() -> None:
 def test_what_a_step_needs_is_said_before_anything_is_sent() -> None:
     with pytest.raises(dimse.LocalProtocolError, match="Modality"):
         dimse.performed_step_attributes(PerformedStationAETitle="X")
-    with pytest.raises(dimse.LocalProtocolError, match="no DICOM keyword"):
+    with pytest.raises(dimse.LocalProtocolError, match="no DICOM keyword; did you mean Modality"):
         dimse.performed_step_attributes(Modalty="CT", **UNSCHEDULED)
 
 
