@@ -15,7 +15,7 @@ from .association import Association
 from .blocks import block
 from .checks import check_address, check_user_identity, checked_limits, checked_timeouts
 from .config import Limits, Timeouts
-from .contexts import default_contexts
+from .contexts import default_contexts, refusals
 from .errors import (
     AssociationTimeout,
     ConnectionFailed,
@@ -283,10 +283,9 @@ async def associate_over(
             negotiated = await link.associate(request)
             if not negotiated.accepted:
                 raise ContextNotAccepted(
-                    "the peer accepted none of the presentation contexts: "
-                    + "; ".join(map(str, negotiated.refused[:8]))
-                    + (" …" if len(negotiated.refused) > 8 else "")
-                    + ". Check that the peer offers these services to our AE title"
+                    "the peer accepted none of the presentation contexts:"
+                    f" {refusals(negotiated.refused)}; check that the peer offers these services"
+                    " to our AE title"
                 )
         except BaseException:
             await link.abort()

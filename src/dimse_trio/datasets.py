@@ -319,6 +319,13 @@ def attribute_tags(attributes: Iterable[str | int]) -> tuple[int, ...]:
     return tuple(tags)
 
 
+def attribute_names(tags: Iterable[int]) -> tuple[str, ...]:
+    """Keywords of attributes, or tags as text where there is none."""
+    from pydicom.datadict import keyword_for_tag
+
+    return tuple(keyword_for_tag(t) or f"({t >> 16:04x},{t & 0xFFFF:04x})" for t in tags)
+
+
 def select(data_set: Dataset, tags: Collection[int]) -> Dataset:
     """The attributes of a data set with those tags, and its character set; all without tags."""
     from pydicom import Dataset

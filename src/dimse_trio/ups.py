@@ -14,6 +14,7 @@ import trio
 
 from . import datasets
 from .blocks import block
+from .codes import Code
 from .contexts import context_for
 from .errors import DimseError, LocalProtocolError, StatusError
 from .operations import FindOperation
@@ -31,7 +32,7 @@ from .protocol.ups import (
     StepState,
 )
 from .queries import query
-from .ups_claim import Claim, Code, copied, date_time
+from .ups_claim import Claim, copied, date_time
 from .ups_events import StepEvents
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import trio.testing
 from pydicom import Dataset
 
 import dimse_trio as dimse
-from dimse_trio.contexts import context_for, storage_context
+from dimse_trio.contexts import context_for, normalized_context, storage_context
 from dimse_trio.protocol.messages import CFindRQ, CFindRSP
 from dimse_trio.protocol.negotiation import Negotiated
 from dimse_trio.protocol.pdus import UserInformation
@@ -146,6 +147,38 @@ def test_a_model_that_no_default_has_is_proposed_by_its_uid() -> None:
         context_for(NOTHING, uid)
     assert f"PresentationContext({uid!r})" in str(caught.value)
     assert "default_contexts" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "helper"),
+    [
+        ("UnifiedProcedureStepPush", "procedure_step_contexts"),
+        ("UnifiedProcedureStepQuery", "procedure_step_contexts"),
+        ("ModalityPerformedProcedureStepRetrieve", "performed_step_contexts"),
+        ("StorageCommitmentPushModel", "commitment_contexts"),
+        ("InstanceAvailabilityNotification", "availability_contexts"),
+    ],
+)
+def test_a_workflow_that_was_not_proposed_is_told_what_makes_its_contexts(
+    keyword: str, helper: str
+) -> None:
+    with pytest.raises(dimse.ContextNotAccepted, match=rf"contexts={helper}\(\)$"):
+        normalized_context(NOTHING, uid_of(keyword))
+    made = getattr(dimse, helper)()
+    assert uid_of(keyword) in [context.abstract_syntax for context in made]
+
+
+async def test_a_peer_that_refuses_everything_is_told_in_few_words() -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        verification = [dimse.PresentationContext("1.2.3")]
+        nursery.start_soon(partial(dimse.serve_stream, Echo(), theirs, contexts=verification))
+        with pytest.raises(dimse.ContextNotAccepted) as caught:
+            async with dimse.associate_over(ours):
+                pass
+    more = len(dimse.default_contexts()) - 3
+    assert f" and {more} more: abstract syntax not supported; check that" in str(caught.value)
+    assert len(str(caught.value)) < 400
 
 
 def test_a_retrieve_and_a_storage_class_are_told_their_own_contexts() -> None:
