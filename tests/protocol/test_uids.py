@@ -147,7 +147,7 @@ def test_a_named_uid_is_that_of_the_standard(uid: str, keyword: str) -> None:
 
 @pytest.mark.parametrize(
     ("keyword", "hint"),
-    [("CTImage", "did you mean CTImageStorage"), ("Verifcation", "did you mean Verification")],
+    [("CTImage", "did you mean CTImageStorage"), ("Verificaton", "did you mean Verification")],
 )
 def test_a_keyword_that_is_none_names_the_near_ones(keyword: str, hint: str) -> None:
     with pytest.raises(LocalProtocolError) as caught:
