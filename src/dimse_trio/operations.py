@@ -17,6 +17,7 @@ import attrs
 import trio
 
 from . import datasets
+from .character_sets import set_character_set
 from .contexts import context_for
 from .errors import AssociationError, LocalProtocolError, StatusError
 from .invocations import Invocation
@@ -30,7 +31,7 @@ from .protocol.messages import (
     Response,
 )
 from .protocol.status import Status
-from .queries import Model, Query, set_character_set
+from .queries import Model, Query
 from .requests import StoreRequest
 from .sources import BytesSource
 
