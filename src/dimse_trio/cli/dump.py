@@ -1,0 +1,194 @@
+"""`dimse-trio dump`: what is in DICOM files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import trio
+
+from . import log
+from .dicom_files import DEFLATED, File, expand, reading
+from .errors import EPILOG, CommandFailed, ExitCode, describe, printable, report
+from .options import CONTEXT_SETTINGS, output_options
+from .output import Format, Output
+from .places import BINARY, Place, parse_place, raw_vr, select
+from .running import Work, run
+
+if TYPE_CHECKING:
+    from pydicom import DataElement, Dataset
+
+WIDTH = 100
+"""Longest line, in characters, unless all of it is asked for."""
+INLINE = 1024
+"""Longest binary value in JSON, in characters of its Base64; others are a BulkDataURI."""
+
+
+@click.command(
+    context_settings=CONTEXT_SETTINGS, epilog=EPILOG, short_help="Print what is in DICOM files."
+)
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.option(
+    "-k",
+    "--key",
+    "keys",
+    metavar="KEY",
+    multiple=True,
+    help="Print only this attribute, by keyword, tag or path: PatientID, (0010,0020),"
+    " PerformedSeriesSequence[0].Modality. May be repeated.",
+)
+@click.option("--full", is_flag=True, help="Print long values in full, pixel data in JSON too.")
+@output_options()
+def dump(paths: tuple[str, ...], keys: tuple[str, ...], full: bool, output: Format) -> ExitCode:
+    """Print the data sets of DICOM files: every PATH that is a file, and the files in folders.
+
+    - is standard input. Long values are cut, and pixel data is not read. With --json there is an
+    object of the DICOM JSON Model (PS3.18 Annex F) a line for each file, with its File Meta
+    Information; with --csv a row, with the path and a column for each -k.
+
+    \b
+    Examples:
+      dimse-trio dump image.dcm
+      dimse-trio dump image.dcm -k PatientID -k RequestAttributesSequence[0].StudyInstanceUID
+      dimse-trio dump folder -k PatientID -k Modality --csv
+      dimse-trio dump image.dcm --json --full | dimse-trio create copy.dcm --from-json -
+    """  # noqa: D301 - \b is for click
+    if output is Format.CSV and not keys:
+        raise click.UsageError("--csv needs -k: each is a column")
+    log.set_up(0)
+    places = [parse_place(key) for key in keys]
+
+    async def command(work: Work) -> ExitCode:
+        return await _dump(work, paths, places, full, output)
+
+    return run(command)
+
+
+async def _dump(
+    work: Work, paths: tuple[str, ...], places: list[Place], full: bool, format: Format
+) -> ExitCode:
+    output = Output(work.output_closed, format, ["path", *(place.name for place in places)])
+    code = ExitCode.DONE
+    with work.interruptible():
+        files = await expand(paths)
+        for path, _ in files:
+            shown: list[str] | dict[str, Any] = []
+            try:
+                shown, whole = await trio.to_thread.run_sync(_show, path, places, full, format)
+                if not whole:
+                    raise CommandFailed(f"{path}: its data set is cut off, or not as it says")
+            except (CommandFailed, OSError) as error:
+                code = ExitCode.FAILED
+                report(describe(error))
+            if isinstance(shown, dict):
+                await (output.row if format is Format.CSV else output.json)(shown)
+                continue
+            if shown and len(files) > 1:
+                await output.line(f"# {printable(str(path))}")
+            for line in shown:
+                await output.line(line)
+    return code
+
+
+def _show(
+    path: Path, places: list[Place], full: bool, format: Format
+) -> tuple[list[str] | dict[str, Any], bool]:
+    """A file as lines of text, or as an object; and whether it is whole."""
+    paths = [place.path for place in places]
+    with reading(path, whole=full and format is Format.JSON) as file:
+        meta, data_set = file.meta, file.data_set
+        try:
+            if places:
+                meta, data_set = select(meta, paths), select(data_set, paths)
+            if format is Format.CSV:
+                row = {place.name: _text(file, place) for place in places}
+                return {"path": file.name, **row}, file.whole
+            if format is Format.JSON:
+                shown = _json(meta, None, full) | _json(data_set, _uri(file), full)
+                return shown, file.whole
+            return [*_lines(meta, full), *_lines(data_set, full)], file.whole
+        except Exception as error:  # pydicom raises whatever its parser meets
+            raise CommandFailed(
+                f"{path}: cannot be read as DICOM ({type(error).__name__})"
+            ) from error
+
+
+# -- text ----------------------------------------------------------------------------------------
+
+
+def _lines(data_set: Dataset, full: bool, indent: str = "") -> Iterator[str]:
+    for tag in sorted(data_set.keys()):
+        raw = data_set.get_item(tag, keep_deferred=True)
+        if raw.value is None and raw_vr(raw) in BINARY:
+            how = "encapsulated" if raw.length == 0xFFFFFFFF else f"{raw.length} bytes"
+            yield f"{indent}{_head(raw)}: {how}, not read"
+            continue
+        try:
+            element = data_set[tag]
+            if element.VR != "SQ":
+                yield _cut(printable(f"{indent}{element}"), full)
+                continue
+        except Exception:  # a value that its VR forbids
+            yield f"{indent}{_head(raw)}: (invalid)"
+            continue
+        yield f"{indent}{_head(element)}: {len(element.value)} items"
+        for number, item in enumerate(element.value):
+            yield f"{indent}  [{number}]"
+            yield from _lines(item, full, indent + "    ")
+
+
+def _head(element: Any) -> str:
+    from pydicom.datadict import dictionary_description
+
+    try:
+        name = dictionary_description(element.tag)
+    except KeyError:
+        name = "Unknown"
+    return f"{element.tag} {name[:35]:<35} {raw_vr(element)}"
+
+
+def _cut(line: str, full: bool) -> str:
+    return line if full or len(line) <= WIDTH else f"{line[:WIDTH]}… ({len(line)} characters)"
+
+
+def _text(file: File, place: Place) -> str:
+    in_meta = place.path[0].tag >> 16 == 0x0002
+    chosen = select(file.meta if in_meta else file.data_set, [place.path])
+    return place.attribute.text_in(chosen)
+
+
+# -- JSON ----------------------------------------------------------------------------------------
+
+
+def _uri(file: File) -> Callable[[int, int], str] | None:
+    """Where a value is, by its offset and length in the file, as far as that can be said."""
+    path = Path(file.name)
+    if file.transfer_syntax_uid == DEFLATED or not path.is_file():
+        return None
+    return lambda offset, length: f"{path.absolute().as_uri()}?offset={offset}&length={length}"
+
+
+def _json(data_set: Dataset, uri: Callable[[int, int], str] | None, full: bool) -> dict[str, Any]:
+    """A data set in the DICOM JSON Model, in UTF-8; long binary values as where they are."""
+
+    def place(element: DataElement) -> str:
+        return "" if uri is None else uri(element.file_tell or 0, len(element.value))
+
+    shown: dict[str, Any] = {}
+    for tag in sorted(data_set.keys()):
+        raw = data_set.get_item(tag, keep_deferred=True)
+        key = f"{int(tag):08X}"
+        if raw.value is None and (vr := raw_vr(raw)) in BINARY:
+            known = uri is not None and raw.length != 0xFFFFFFFF
+            where = {"BulkDataURI": uri(raw.value_tell, raw.length)} if known and uri else {}
+            shown[key] = {"vr": vr.split(" or ")[0], **where}
+            continue
+        try:
+            shown[key] = data_set[tag].to_json_dict(None if full else place, INLINE)
+        except Exception:  # a value that its VR forbids
+            shown[key] = {"vr": raw_vr(raw)}
+    if "00080005" in shown:
+        shown["00080005"] = {"vr": "CS", "Value": ["ISO_IR 192"]}
+    return shown
