@@ -290,7 +290,7 @@ def to_utf8(data_set: Dataset) -> None:
 
 
 def _texts(data_set: Dataset) -> Generator[str]:
-    from pydicom.charset import CUSTOMIZABLE_CHARSET_VR
+    from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
 
     for element in data_set.iterall():
         if element.VR in CUSTOMIZABLE_CHARSET_VR:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 import trio
@@ -14,14 +14,16 @@ from .dicom_files import DEFLATED, File, expand, reading
 from .errors import EPILOG, CommandFailed, ExitCode, describe, printable, report
 from .options import CONTEXT_SETTINGS, output_options
 from .output import Format, Output
-from .places import BINARY, Place, parse_place, raw_vr, select
+from .places import BINARY, Place, parse_place, raw, raw_vr, select
 from .running import Work, run
 
 if TYPE_CHECKING:
     from pydicom import DataElement, Dataset
+    from pydicom.dataelem import RawDataElement
 
 WIDTH = 100
 """Longest line, in characters, unless all of it is asked for."""
+_UNDEFINED = 0xFFFFFFFF
 INLINE = 1024
 """Longest binary value in JSON, in characters of its Base64; others are a BulkDataURI."""
 
@@ -98,7 +100,8 @@ def _show(
     """A file as lines of text, or as an object; and whether it is whole."""
     paths = [place.path for place in places]
     with reading(path, whole=full and format is Format.JSON) as file:
-        meta, data_set = file.meta, file.data_set
+        meta: Dataset = file.meta
+        data_set = file.data_set
         try:
             if places:
                 meta, data_set = select(meta, paths), select(data_set, paths)
@@ -120,10 +123,9 @@ def _show(
 
 def _lines(data_set: Dataset, full: bool, indent: str = "") -> Iterator[str]:
     for tag in sorted(data_set.keys()):
-        raw = data_set.get_item(tag, keep_deferred=True)
-        if raw.value is None and raw_vr(raw) in BINARY:
-            how = "encapsulated" if raw.length == 0xFFFFFFFF else f"{raw.length} bytes"
-            yield f"{indent}{_head(raw)}: {how}, not read"
+        if (left := _left_in_file(data_set, tag)) is not None:
+            how = "encapsulated" if left.length == _UNDEFINED else f"{left.length} bytes"
+            yield f"{indent}{_head(left)}: {how}, not read"
             continue
         try:
             element = data_set[tag]
@@ -131,12 +133,25 @@ def _lines(data_set: Dataset, full: bool, indent: str = "") -> Iterator[str]:
                 yield _cut(printable(f"{indent}{element}"), full)
                 continue
         except Exception:  # a value that its VR forbids
-            yield f"{indent}{_head(raw)}: (invalid)"
+            yield f"{indent}{_head(raw(data_set, tag))}: (invalid)"
             continue
         yield f"{indent}{_head(element)}: {len(element.value)} items"
         for number, item in enumerate(element.value):
             yield f"{indent}  [{number}]"
             yield from _lines(item, full, indent + "    ")
+
+
+def _left_in_file(data_set: Dataset, tag: int) -> RawDataElement | None:
+    """A long binary value that has not been read; `None` for another."""
+    element = raw(data_set, tag)
+    if element is None or not element.is_raw or element.value is not None:
+        return None
+    return cast("RawDataElement", element) if raw_vr(element) in BINARY else None
+
+
+def _vr(data_set: Dataset, tag: int) -> str:
+    element = raw(data_set, tag)
+    return "UN" if element is None else raw_vr(element)
 
 
 def _head(element: Any) -> str:
@@ -178,17 +193,16 @@ def _json(data_set: Dataset, uri: Callable[[int, int], str] | None, full: bool) 
 
     shown: dict[str, Any] = {}
     for tag in sorted(data_set.keys()):
-        raw = data_set.get_item(tag, keep_deferred=True)
         key = f"{int(tag):08X}"
-        if raw.value is None and (vr := raw_vr(raw)) in BINARY:
-            known = uri is not None and raw.length != 0xFFFFFFFF
-            where = {"BulkDataURI": uri(raw.value_tell, raw.length)} if known and uri else {}
-            shown[key] = {"vr": vr.split(" or ")[0], **where}
+        if (left := _left_in_file(data_set, tag)) is not None:
+            shown[key] = {"vr": raw_vr(left)}
+            if uri is not None and left.length != _UNDEFINED:
+                shown[key]["BulkDataURI"] = uri(left.value_tell, left.length)
             continue
         try:
             shown[key] = data_set[tag].to_json_dict(None if full else place, INLINE)
         except Exception:  # a value that its VR forbids
-            shown[key] = {"vr": raw_vr(raw)}
+            shown[key] = {"vr": _vr(data_set, tag)}
     if "00080005" in shown:
         shown["00080005"] = {"vr": "CS", "Value": ["ISO_IR 192"]}
     return shown

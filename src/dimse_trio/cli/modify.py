@@ -35,6 +35,7 @@ from .places import (
     is_private,
     parse_place,
     parse_settings,
+    raw,
     raw_vr,
     sequence_of,
 )
@@ -293,8 +294,8 @@ def _elements(data_set: Dataset) -> Iterator[tuple[Dataset, int, str]]:
     Values are looked at only as far as sequences go.
     """
     for tag in list(data_set.keys()):
-        vr = raw_vr(data_set.get_item(tag, keep_deferred=True))
-        yield data_set, int(tag), vr
+        if (element := raw(data_set, tag)) is not None:
+            yield data_set, int(tag), raw_vr(element)
         if tag in data_set and (items := sequence_of(data_set, tag)) is not None:
             for item in items:
                 yield from _elements(item)

@@ -35,6 +35,11 @@ class TLSOptions:
         """Whether TLS is to be used: asked for, or implied by what else was given."""
         return self != TLSOptions()
 
+    def over(self, known: TLSOptions) -> TLSOptions:
+        """These where they are given, else those that are known."""
+        key = self.key or (None if self.certificate else known.key)
+        return attrs.evolve(known, **{n: v for n, v in attrs.asdict(self).items() if v}, key=key)
+
 
 @attrs.frozen
 class Peer:

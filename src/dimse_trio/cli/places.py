@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, MutableSequence, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import attrs
 
@@ -167,6 +167,11 @@ def is_private(tag: int) -> bool:
     return bool(tag >> 16 & 1)
 
 
+def raw(data_set: Dataset, tag: int) -> DataElement | RawDataElement | None:
+    """An element that may not have been looked at yet, and whose value may still be in the file."""
+    return cast("DataElement | RawDataElement | None", data_set.get_item(tag, keep_deferred=True))
+
+
 def raw_vr(element: DataElement | RawDataElement) -> str:
     """The VR of an element that may not have been looked at yet."""
     if element.VR and element.VR != "UN":
@@ -179,7 +184,7 @@ def raw_vr(element: DataElement | RawDataElement) -> str:
 
 def sequence_of(data_set: Dataset, tag: int) -> MutableSequence[Dataset] | None:
     """The items of a sequence; `None` if it is absent or none. Other values stay as they are."""
-    element = data_set.get_item(tag, keep_deferred=True)
+    element = raw(data_set, tag)
     if element is None or raw_vr(element) not in ("SQ", "UN"):
         return None
     element = data_set[tag]  # of what is UN, pydicom finds out
@@ -225,7 +230,7 @@ def put(data_set: Dataset, setting: Setting, *, existing: bool = False) -> int:
     place, tag = setting.place, setting.place.path[-1].tag
     count = 0
     for holder in list(_holders(data_set, place.path, make=not existing)):
-        there = holder.get_item(tag, keep_deferred=True)
+        there = raw(holder, tag)
         if there is None and existing:
             continue
         if is_private(tag):
