@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -17,9 +17,10 @@ from .dicom_files import (
     EXPLICIT,
     NATIVE,
     apply_settings,
-    chooses_character_set,
-    fit_character_set,
+    fits_character_set,
     reading,
+    texts_of,
+    to_utf8,
     write,
     writing,
 )
@@ -115,7 +116,6 @@ def create(
         for keyword in _UIDS if new_uids else ():
             setattr(data_set, keyword, dimse.new_uid())
         apply_settings(data_set, settings)
-        fit_character_set(data_set, chosen=chooses_character_set(settings))
         with writing(path) as file:
             write(data_set, file, wanted)
     except CommandFailed as error:
@@ -135,10 +135,11 @@ def _data_set(template: str | None, from_json: str | None) -> tuple[Dataset, str
             data_set, syntax = file.data_set, file.transfer_syntax_uid or None
     if from_json is not None:
         added = _from_json(from_json)
-        if (element := added.get(_TRANSFER_SYNTAX_UID)) is not None and syntax is None:
-            syntax = str(element.value or "") or None
-        if template is not None:
-            data_set.decode()
+        if _TRANSFER_SYNTAX_UID in added and syntax is None:
+            syntax = str(added[_TRANSFER_SYNTAX_UID].value or "") or None
+        if not fits_character_set(data_set, texts_of(added)):
+            to_utf8(data_set)
+        added.pop("SpecificCharacterSet", None)  # of JSON it is no matter
         data_set.update({element.tag: element for element in added if element.tag.group != 0x0002})
     return data_set, syntax
 
@@ -152,8 +153,9 @@ def _from_json(name: str) -> Dataset:
     except ValueError as error:
         several = " (of several objects, give one)" if "Extra data" in str(error) else ""
         raise CommandFailed(f"{name} is no JSON: {error}{several}", ExitCode.USAGE) from error
-    if isinstance(value, list) and len(value) == 1:  # as DICOMweb answers
-        value = value[0]
+    if isinstance(value, list):  # as DICOMweb answers
+        objects = cast("list[Any]", value)
+        value = objects[0] if len(objects) == 1 else None
     if not isinstance(value, dict):
         raise CommandFailed(f"{name} is no object of the DICOM JSON Model", ExitCode.USAGE)
 
@@ -165,7 +167,7 @@ def _from_json(name: str) -> Dataset:
         )
 
     try:
-        return Dataset.from_json(value, bulk_data_uri_handler=refuse)
+        return Dataset.from_json(cast("dict[str, Any]", value), bulk_data_uri_handler=refuse)
     except CommandFailed:
         raise
     except Exception as error:  # pydicom raises whatever its parser meets

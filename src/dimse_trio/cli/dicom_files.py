@@ -104,8 +104,9 @@ def reading(name: str | Path, *, whole: bool = False) -> Generator[File]:
             raise CommandFailed(
                 f"{name}: cannot be read as DICOM ({type(error).__name__})"
             ) from error
-        end = data_set.pop(_END, None)
-        complete = syntax == DEFLATED or (end is not None and end.value == _END_VALUE)
+        complete = syntax == DEFLATED
+        if _END in data_set:
+            complete = data_set.pop(_END).value == _END_VALUE
         yield File("standard input" if name == "-" else name, data_set, complete)
 
 
@@ -123,10 +124,9 @@ def _open(name: str) -> Generator[BinaryIO]:
 
 
 def _meta(file: BinaryIO) -> FileMetaDataset:
-    from pydicom.filereader import _read_file_meta_info, read_preamble
+    from pydicom.filereader import read_partial
 
-    read_preamble(file, force=False)
-    meta = _read_file_meta_info(file)
+    meta = read_partial(file, stop_when=lambda *_: True).file_meta
     file.seek(0)
     return meta
 
@@ -229,15 +229,13 @@ def write(data_set: Dataset, file: BinaryIO, transfer_syntax_uid: str) -> None:
 _CHARACTER_SET = 0x00080005
 
 
-def chooses_character_set(settings: Iterable[Setting]) -> bool:
-    """Whether the data set's character set is among what is set."""
-    return any(setting.place.attribute.tags == (_CHARACTER_SET,) for setting in settings)
-
-
 def apply_settings(
     data_set: Dataset, settings: Collection[Setting], *, existing: bool = False
 ) -> int:
     """Set values, in how many places.
+
+    The character set becomes UTF-8 where a text does not fit what it is (PS3.3 §C.12.1.1.2), unless
+    it is among what is set.
 
     Args:
         data_set: Where.
@@ -246,38 +244,32 @@ def apply_settings(
 
     Raises:
         QueryError: One is no value of its attribute.
-        CommandFailed: One is not there, where it should be.
+        CommandFailed: One is not there, where it should be, or text does not fit the character set.
     """
-    if chooses_character_set(settings):
+    chosen = any(setting.place.attribute.tags == (_CHARACTER_SET,) for setting in settings)
+    if chosen:
         data_set.decode()  # while it is known what its bytes mean
+    elif not fits_character_set(data_set, (setting.value or "" for setting in settings)):
+        to_utf8(data_set)  # before: what pydicom holds does not outlive its decode()
     count = 0
     for setting in settings:
         changed = put(data_set, setting, existing=existing)
         if existing and not changed:
             raise CommandFailed(f"it has no {setting.place.name}")
         count += changed
+    if chosen and not fits_character_set(data_set, texts_of(data_set)):
+        declared = data_set.get("SpecificCharacterSet")
+        raise CommandFailed(f"text does not fit Specific Character Set {declared or '(none)'}")
     return count
 
 
-def fit_character_set(data_set: Dataset, *, chosen: bool) -> None:
-    """Make the character set UTF-8 where text does not fit what it is (PS3.3 §C.12.1.1.2).
-
-    Args:
-        data_set: All of it is decoded.
-        chosen: It is the user's choice, and not changed.
-
-    Raises:
-        CommandFailed: It is, and does not fit.
-    """
+def fits_character_set(data_set: Dataset, texts: Iterable[str]) -> bool:
+    """Whether a data set's character set has all that is in texts."""
     from pydicom.charset import convert_encodings
 
     declared = data_set.get("SpecificCharacterSet")
-    encodings = convert_encodings(declared) if declared else ["ascii"]
-    if all(_fits(text, encodings) for text in _texts(data_set)):
-        return
-    if chosen:
-        raise CommandFailed(f"text does not fit Specific Character Set {declared}")
-    to_utf8(data_set)
+    encodings = convert_encodings(declared) if declared else []
+    return all(text.isascii() or _fits(text, encodings) for text in texts)
 
 
 def to_utf8(data_set: Dataset) -> None:
@@ -289,7 +281,8 @@ def to_utf8(data_set: Dataset) -> None:
     data_set.SpecificCharacterSet = "ISO_IR 192"
 
 
-def _texts(data_set: Dataset) -> Generator[str]:
+def texts_of(data_set: Dataset) -> Generator[str]:
+    """All text that a character set is for."""
     from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
 
     for element in data_set.iterall():
@@ -301,9 +294,7 @@ def _texts(data_set: Dataset) -> Generator[str]:
 def _fits(text: str, encodings: list[str]) -> bool:
     from pydicom.charset import encode_string
 
-    if text.isascii():
-        return True
-    if encodings == ["ascii"]:
+    if not encodings:
         return False
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 """Longest line, in characters, unless all of it is asked for."""
+_LONG_TEXTS = frozenset(("LT", "ST", "UC", "UR", "UT"))
 _UNDEFINED = 0xFFFFFFFF
 INLINE = 1024
 """Longest binary value in JSON, in characters of its Base64; others are a BulkDataURI."""
@@ -130,7 +131,10 @@ def _lines(data_set: Dataset, full: bool, indent: str = "") -> Iterator[str]:
         try:
             element = data_set[tag]
             if element.VR != "SQ":
-                yield _cut(printable(f"{indent}{element}"), full)
+                # pydicom only counts the characters of long texts
+                long = isinstance(element.value, str) and element.VR in _LONG_TEXTS
+                text = f"{str(element).partition(': ')[0]}: {element.value!r}" if long else element
+                yield _cut(printable(f"{indent}{text}"), full)
                 continue
         except Exception:  # a value that its VR forbids
             yield f"{indent}{_head(raw(data_set, tag))}: (invalid)"

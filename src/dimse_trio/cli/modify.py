@@ -18,9 +18,7 @@ import dimse_trio as dimse
 from . import log
 from .dicom_files import (
     apply_settings,
-    chooses_character_set,
     expand,
-    fit_character_set,
     reading,
     write,
     writing,
@@ -65,7 +63,7 @@ class Changes:
     delete_private: bool
     replaced: list[Setting]
     put: list[Setting]
-    new_uids: dict[str, str] = attrs.field(factory=dict)
+    new_uids: dict[str, str] = attrs.Factory(dict[str, str])
 
     def apply(self, data_set: Dataset) -> int:
         """Change a data set, in how many places."""
@@ -75,12 +73,7 @@ class Changes:
         if self.new_uids:
             count += _exchange_uids(data_set, self.new_uids)
         count += apply_settings(data_set, self.replaced, existing=True)
-        count += apply_settings(data_set, self.put)
-        settings = [*self.replaced, *self.put]
-        chosen = chooses_character_set(settings)
-        if chosen or not all((setting.value or "").isascii() for setting in settings):
-            fit_character_set(data_set, chosen=chosen)
-        return count
+        return count + apply_settings(data_set, self.put)
 
 
 @click.command(
@@ -134,7 +127,8 @@ def modify(
     """Change DICOM files: every PATH that is a file, and the files in folders.
 
     A file is changed as a whole or not at all. Pixel data stays as it is. New UIDs are the same for
-    the same old ones in all files of the command line, and in what refers to them. Text that is not
+    the same old ones in all files of the command line, and in what refers to them. What is deleted
+    goes first, so that items have other numbers for what is set. Text that is not
     ASCII makes the character set UTF-8 unless it fits the one that is there. A path names all items
     of its sequences, or one by its number: Sequence[0].Keyword.
 

@@ -241,8 +241,7 @@ def put(data_set: Dataset, setting: Setting, *, existing: bool = False) -> int:
                 )
         else:
             vr = vr_of(tag)
-        value = [] if vr == "SQ" else _typed(place, setting.value, vr)
-        holder.add_new(tag, vr, value)
+        holder.add_new(tag, vr, () if vr == "SQ" else _typed(place, setting.value, vr))
         count += 1
     return count
 

@@ -248,18 +248,19 @@ def _pdu_words(passage: PDURelayed) -> Iterator[str]:
             )
         case AssociateAC():
             information, agreed = pdu.user_information, passage.negotiated
-            accepted = {} if agreed is None else agreed.accepted
-            refused = () if agreed is None else agreed.refused
-            yield (
-                f"{side}: A-ASSOCIATE-AC, {counted(len(accepted), 'presentation context')} accepted,"
-                f" {len(refused)} refused, maximum length {information.maximum_length},"
-                f" {information.implementation_version_name or '-'}"
-            )
-            for accept in accepted.values():
+            known = f"maximum length {information.maximum_length}"
+            known += f", {information.implementation_version_name or '-'}"
+            if agreed is None:
+                yield f"{side}: A-ASSOCIATE-AC that nobody has asked for, {known}"
+                return
+            accepted = counted(len(agreed.accepted), "presentation context")
+            refused = len(agreed.refused)
+            yield f"{side}: A-ASSOCIATE-AC, {accepted} accepted, {refused} refused, {known}"
+            for accept in agreed.accepted.values():
                 about = dimse.uid_name(accept.abstract_syntax)
                 syntax = dimse.uid_name(accept.transfer_syntax)
                 yield f"    {accept.context_id}: {about} in {syntax}"
-            for refuse in refused:
+            for refuse in agreed.refused:
                 yield f"    {refuse.context_id}: {refuse}"
         case _:
             yield f"{side}: {_short(pdu)}"
