@@ -151,13 +151,14 @@ def test_a_character_set_of_ones_own_must_fit(tmp_path: Path, run_here: RunHere)
 
 @pytest.mark.interop
 def test_text_of_json_is_utf8(tmp_path: Path, run_here: RunHere) -> None:
+    name = "山田"
     (tmp_path / "x.json").write_text(
         json.dumps(
             {
                 "00080005": {"vr": "CS", "Value": ["ISO_IR 192"]},
                 "00100010": {
                     "vr": "PN",
-                    "Value": [{"Alphabetic": "Yamada", "Ideographic": "山田"}],
+                    "Value": [{"Alphabetic": "Yamada", "Ideographic": name}],
                 },
                 "00101000": {"vr": "LO", "Value": ["Größe"]},
             }

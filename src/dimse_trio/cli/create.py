@@ -137,9 +137,11 @@ def _data_set(template: str | None, from_json: str | None) -> tuple[Dataset, str
         added = _from_json(from_json)
         if _TRANSFER_SYNTAX_UID in added and syntax is None:
             syntax = str(added[_TRANSFER_SYNTAX_UID].value or "") or None
-        if not fits_character_set(data_set, texts_of(added)):
+        declared = "SpecificCharacterSet" in added
+        added.pop("SpecificCharacterSet", None)  # JSON itself is in UTF-8
+        missing = declared and "SpecificCharacterSet" not in data_set
+        if missing or not fits_character_set(data_set, texts_of(added)):
             to_utf8(data_set)
-        added.pop("SpecificCharacterSet", None)  # of JSON it is no matter
         data_set.update({element.tag: element for element in added if element.tag.group != 0x0002})
     return data_set, syntax
 
