@@ -65,7 +65,6 @@ __all__ = [
     "RelayEnd",
     "ReleaseRP",
     "ReleaseRQ",
-    "Role",
     "open_relay",
 ]
 

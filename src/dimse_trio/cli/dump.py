@@ -47,9 +47,9 @@ INLINE = 1024
 def dump(paths: tuple[str, ...], keys: tuple[str, ...], full: bool, output: Format) -> ExitCode:
     """Print the data sets of DICOM files: every PATH that is a file, and the files in folders.
 
-    - is standard input. Long values are cut, and pixel data is not read. With --json there is an
-    object of the DICOM JSON Model (PS3.18 Annex F) a line for each file, with its File Meta
-    Information; with --csv a row, with the path and a column for each -k.
+    Standard input is - as a PATH. Long values are cut, and pixel data is not read. With --json
+    there is an object of the DICOM JSON Model (PS3.18 Annex F) a line for each file, with its File
+    Meta Information; with --csv a row, with the path and a column for each -k.
 
     \b
     Examples:

@@ -37,8 +37,10 @@ class TLSOptions:
 
     def over(self, known: TLSOptions) -> TLSOptions:
         """These where they are given, else those that are known."""
-        key = self.key or (None if self.certificate else known.key)
-        return attrs.evolve(known, **{n: v for n, v in attrs.asdict(self).items() if v}, key=key)
+        given = {name: value for name, value in attrs.asdict(self).items() if value}
+        if self.certificate:
+            known = attrs.evolve(known, key=None)  # which is that of another certificate
+        return attrs.evolve(known, **given)
 
 
 @attrs.frozen

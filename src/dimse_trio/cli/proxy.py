@@ -11,6 +11,7 @@ import click
 import trio
 
 import dimse_trio as dimse
+from dimse_trio.instruments import Role
 from dimse_trio.relay import (
     Abort,
     AssociateAC,
@@ -23,7 +24,6 @@ from dimse_trio.relay import (
     PDURelayed,
     RelayEnd,
     ReleaseRQ,
-    Role,
     open_relay,
 )
 
@@ -82,7 +82,7 @@ def _address(
     metavar="[HOST:]PORT",
     required=True,
     callback=_address,
-    help="Where clients connect; *:PORT for all of this machine's; port 0 for a free one.",
+    help="Where clients connect; the host * is all of this machine's addresses, port 0 a free one.",
 )
 @click.option(
     "--data-sets",
@@ -156,7 +156,7 @@ def proxy(
     \b
     Examples:
       dimse-trio proxy 127.0.0.1:11112 --listen 11115
-      dimse-trio proxy ARCHIVE --listen *:11115 --json --capture session.pcapng
+      dimse-trio proxy ARCHIVE --listen 0.0.0.0:11115 --json --capture session.pcapng
       dimse-trio proxy ARCHIVE --listen 11115 --tls-ca ca.pem     # plain here, TLS there
     """  # noqa: D301 - \b is for click
     log.set_up(verbose, listener=True)
