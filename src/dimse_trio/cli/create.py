@@ -155,9 +155,8 @@ def _from_json(name: str) -> Dataset:
     except ValueError as error:
         several = " (of several objects, give one)" if "Extra data" in str(error) else ""
         raise CommandFailed(f"{name} is no JSON: {error}{several}", ExitCode.USAGE) from error
-    if isinstance(value, list):  # as DICOMweb answers
-        objects = cast("list[Any]", value)
-        value = objects[0] if len(objects) == 1 else None
+    objects: Any = cast("Any", value) if isinstance(value, list) else [value]  # as DICOMweb answers
+    value = objects[0] if len(objects) == 1 else None
     if not isinstance(value, dict):
         raise CommandFailed(f"{name} is no object of the DICOM JSON Model", ExitCode.USAGE)
 

@@ -126,7 +126,10 @@ def _open(name: str) -> Generator[BinaryIO]:
 def _meta(file: BinaryIO) -> FileMetaDataset:
     from pydicom.filereader import read_partial
 
-    meta = read_partial(file, stop_when=lambda *_: True).file_meta
+    def at_once(tag: object, vr: str | None, length: int) -> bool:
+        return True
+
+    meta = read_partial(file, stop_when=at_once).file_meta
     file.seek(0)
     return meta
 
