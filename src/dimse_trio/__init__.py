@@ -2,7 +2,8 @@
 
 Everything that users need is here, under `import dimse_trio as dimse`; `dimse_trio.archive` is the
 embedded archive, `dimse_trio.matching` its matching engine, `dimse_trio.instruments` what there is
-to watch, `dimse_trio.otel` OpenTelemetry, `dimse_trio.testing` for tests.
+to watch, `dimse_trio.otel` OpenTelemetry, `dimse_trio.relay` a relay that listens in,
+`dimse_trio.testing` for tests.
 
 A name's module is imported when the name is first used: a script that sends C-ECHO needs no server,
 and nothing needs pydicom before it touches a data set.

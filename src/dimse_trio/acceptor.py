@@ -29,6 +29,7 @@ from .errors import (
     Reject,
     RejectReason,
     RejectResult,
+    is_failure,
     leaves,
 )
 from .handlers import method_of
@@ -91,7 +92,9 @@ class Acceptor:
                 await self._serve(stream, newcomer, beyond)
             except AssociationError as error:
                 logger.info("connection ended: %s", error)
-            except Exception as error:  # the listener outlives whatever one connection does
+            except BaseException as error:  # the listener outlives whatever one connection does
+                if not is_failure(error):
+                    raise
                 if all(isinstance(leaf, AssociationError) for leaf in leaves(error)):
                     logger.info("connection ended: %s", next(leaves(error)))
                 else:
@@ -169,15 +172,16 @@ class Acceptor:
                     admission = _checked(await stack.enter_async_context(admit(asked)), admission)
                     await watching()
                 await self._serve_association(link, request, admission, beyond)
-        except Exception as error:
-            if link.state is not State.AWAITING_LOCAL_RESPONSE:  # else it was the admission
+        except BaseException as error:
+            # else it was the admission
+            if link.state is not State.AWAITING_LOCAL_RESPONSE or not is_failure(error):
                 raise
             await self._reject(link, error)
         else:
             if link.state is State.AWAITING_LOCAL_RESPONSE:  # the handler's own scope was cancelled
                 await self._reject(link, HandlerError("handle_association was cancelled"))
 
-    async def _reject(self, link: Link, error: Exception) -> None:
+    async def _reject(self, link: Link, error: BaseException) -> None:
         """Answer A-ASSOCIATE-RJ: as the handler says, or as transient if it has failed."""
         self._rejected += 1
         rejects = [leaf for leaf in leaves(error) if isinstance(leaf, Reject)]

@@ -53,7 +53,8 @@ class PcapngWriter(Instrument):
     connection with addresses whose two sides have the same writer is written once.
 
     Args:
-        path: The file, which is overwritten.
+        path: The file, which is overwritten; or a pipe whose reader, a running Wireshark say, keeps
+            up: every write waits for it.
 
     Raises:
         OSError: The file cannot be written.
@@ -155,12 +156,13 @@ class PcapngWriter(Instrument):
     def _write(self, *packets: bytes) -> None:
         """Write whole packets in one go, so that a crash cuts none."""
         rest = memoryview(b"".join(packets))
-        whole = self._file.tell()
+        whole = self._file.tell() if self._file.seekable() else None  # it may be a pipe
         try:
             while rest:
                 rest = rest[self._file.write(rest) or 0 :]
         except OSError:  # the disk is full: what is there ends with a whole packet
-            self._file.truncate(whole)
+            if whole is not None:
+                self._file.truncate(whole)
             raise
 
 

@@ -203,7 +203,7 @@ async def open_association(
     for title in (called_ae_title, calling_ae_title):
         check_ae_title(title)  # before anything is opened
     instruments = _checked_instruments(instruments)
-    stream = await _connect(host, port, ssl_context, tls_server_name, timeouts)
+    stream = await connect(host, port, ssl_context, tls_server_name, timeouts)
     async with associate_over(
         stream,
         called_ae_title=called_ae_title,
@@ -304,7 +304,7 @@ def _checked_instruments(instruments: Iterable[Instrument]) -> tuple[Instrument,
     return checked_instruments(instruments)
 
 
-async def _connect(
+async def connect(
     host: str,
     port: int,
     ssl_context: ssl.SSLContext | None,

@@ -10,7 +10,7 @@ import re
 import zlib
 from collections.abc import Collection, Iterable
 from io import BytesIO
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from .errors import DimseError, LocalProtocolError
 from .flat import encode_flat
@@ -25,8 +25,11 @@ from .protocol.uids import (
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pydicom.valuerep import PersonName
 
 SPECIFIC_CHARACTER_SET = 0x00080005
+_TEXT_VRS = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
+"""Those that Specific Character Set is for."""
 _GROUP_0008_LITTLE, _GROUP_0008_BIG = b"\x08\0", b"\0\x08"
 _WORD_LENGTHS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 _END, _END_VALUE = 0xFFFF_FFFD, b"end of the data set."
@@ -45,6 +48,10 @@ MAX_ATTRIBUTES_LENGTH = 1 << 26
 
 class DataSetError(DimseError, ValueError):
     """Bytes that are no data set of their transfer syntax, or a data set that cannot be encoded."""
+
+
+class CharacterSetError(DataSetError):
+    """A data set has text that its Specific Character Set has no characters for."""
 
 
 def decode(
@@ -213,13 +220,77 @@ def _write(data_set: Dataset, transfer_syntax_uid: str, implicit_vr: bool) -> by
     buffer = DicomBytesIO()
     buffer.is_implicit_VR = implicit_vr
     buffer.is_little_endian = transfer_syntax_uid != EXPLICIT_VR_BIG_ENDIAN
+    names: list[PersonName] = []
     try:
+        _check_texts(data_set, ["iso8859"], names)
         write_dataset(buffer, data_set)
+    except CharacterSetError:
+        raise
     except Exception as error:  # as above
         raise DataSetError(
             f"cannot encode in {uid_name(transfer_syntax_uid)}: {_without_values(error)}"
         ) from None
+    finally:
+        for name in names:  # pydicom keeps the bytes, and would write them in any character set
+            name.original_string = cast("bytes", None)
     return buffer.getvalue()
+
+
+def _check_texts(data_set: Dataset, encodings: list[str], names: list[PersonName]) -> None:
+    """Refuse text for which pydicom would write question marks; `names` get those of no bytes.
+
+    Args:
+        data_set: What is to be written.
+        encodings: Python's names of the character sets, where the data set does not say itself.
+        names: Where the names are put that were made of text, not read.
+    """
+    from pydicom.charset import convert_encodings
+    from pydicom.datadict import keyword_for_tag
+
+    if SPECIFIC_CHARACTER_SET in data_set:
+        encodings = convert_encodings(data_set.SpecificCharacterSet)
+    for element in data_set.values():
+        if element.is_raw:
+            continue  # it is written as it came
+        value = cast("Any", element.value)
+        if element.VR == "SQ":
+            for item in value or ():
+                _check_texts(item, encodings, names)
+        elif element.VR in _TEXT_VRS:
+            several = not isinstance(value, str) and hasattr(value, "append")
+            for each in value if several else [value]:
+                if not _text_fits(each, encodings, names):
+                    raise CharacterSetError(
+                        f"{keyword_for_tag(element.tag) or element.tag} does not fit the Specific"
+                        " Character Set; ISO_IR 192 is UTF-8, which has all characters"
+                    )
+
+
+def _text_fits(value: Any, encodings: list[str], names: list[PersonName]) -> bool:
+    """Whether text, or a name, is in the character sets, or is written as it was read."""
+    if not value or isinstance(value, bytes):
+        return True
+    if isinstance(value, str):
+        return _fits(value, encodings)
+    if value.original_string is None:
+        names.append(value)
+    elif value.encodings in (None, tuple(encodings)):
+        return True
+    return _fits("=".join(value.components), encodings)
+
+
+def _fits(text: str, encodings: Iterable[str]) -> bool:
+    """Whether each character is in one of the character sets."""
+
+    def has(encoding: str, characters: str) -> bool:
+        try:
+            return bool(characters.encode(encoding))
+        except UnicodeError:
+            return False
+
+    return text.isascii() or all(
+        any(has(encoding, character) for encoding in encodings) for character in set(text)
+    )
 
 
 def convert(instance: Instance, transfer_syntax_uid: str) -> bytes:

@@ -325,6 +325,15 @@ def _members(kind: type[enum.IntEnum]) -> frozenset[int]:
     return frozenset(int(member) for member in kind)
 
 
+def is_failure(error: BaseException) -> bool:
+    """Whether an exception is somebody's failure, and not what ends a scope or the program.
+
+    Some libraries derive theirs from `BaseException`.
+    """
+    ends = (trio.Cancelled, KeyboardInterrupt, SystemExit, GeneratorExit)
+    return not any(isinstance(leaf, ends) for leaf in leaves(error))
+
+
 def leaves(error: BaseException) -> Iterator[BaseException]:
     """The exceptions in an exception group, at any depth; of another exception, itself."""
     if isinstance(error, BaseExceptionGroup):

@@ -70,6 +70,7 @@ class Exchange:
         self._environment = environment
         self._limits = link.limits
         self._invocations = Invocations(link.negotiated.max_invoked)
+        self.wait_abandoned = self._invocations.wait_abandoned
         self._performances: dict[int, Performance] = {}
         self._retrieving: list[GetOperation] = []
         self._sink: Callable[[bytes | memoryview, bool], None] | None = None
@@ -138,8 +139,7 @@ class Exchange:
 
     def _before_waiting(self) -> None:
         """The window is full: refuse to wait for ourselves, and let nobody else hold us up."""
-        task = trio.lowlevel.current_task()
-        if any(get.holds(task) for get in self._retrieving):
+        if any(get.holds(trio.lowlevel.current_task()) for get in self._retrieving):
             raise LocalProtocolError(
                 "this task is inside `async for` over a C-GET of the same association, which goes"
                 " on only when the loop does: use another association, or save_to"

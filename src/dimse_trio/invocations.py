@@ -114,6 +114,11 @@ class Invocations:
         for invocation in self._table.values():
             invocation.last_activity = max(invocation.last_activity, now)
 
+    async def wait_abandoned(self) -> None:
+        """Wait for the late responses: in a window, what undoes a request must not overtake it."""
+        for invocation in [each for each in self._table.values() if each.inbox.discarding]:
+            await invocation.done.wait()
+
     @property
     def most_silent(self) -> Invocation | None:
         """The operation that nothing has come for the longest."""

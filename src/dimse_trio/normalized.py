@@ -10,6 +10,7 @@ import attrs
 import trio
 
 from . import datasets
+from .character_sets import set_character_set
 from .contexts import normalized_context
 from .errors import LocalProtocolError
 from .protocol.messages import (
@@ -25,7 +26,6 @@ from .protocol.messages import (
 from .protocol.negotiation import AcceptedContext
 from .protocol.status import Status, StatusCategory
 from .protocol.uids import uid_of
-from .queries import set_character_set
 from .requests import decode_aside, is_uid
 from .sources import BytesSource
 
@@ -276,7 +276,7 @@ class NormalizedServices:
         data, syntax = invocation.final_data or b"", context.transfer_syntax
         result = NormalizedResult(
             response.status,
-            response.affected_sop_instance_uid or sop_instance_uid or "",
+            sop_instance_uid or response.affected_sop_instance_uid or "",
             await decode_aside(lambda: datasets.decode_attributes(data, syntax), data, syntax),
             response,
         )

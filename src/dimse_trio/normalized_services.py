@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from typing import Any, cast
 
 from . import datasets
+from .character_sets import encode_answer
 from .errors import HandlerError, StatusError
 from .handlers import NORMALIZED_METHODS
 from .normalized_requests import (
@@ -29,7 +30,6 @@ from .protocol.messages import (
     Request,
 )
 from .protocol.status import Status
-from .queries import set_character_set
 from .requests import is_uid
 
 MAX_TAGS = 4096
@@ -132,8 +132,7 @@ def _encode(
     if isinstance(request, NGetRequest):
         data_set = datasets.select(data_set, request.attribute_identifiers)
     try:
-        set_character_set(data_set)
-        return datasets.encode(data_set, performance.context.transfer_syntax)
+        return encode_answer(data_set, performance.context.transfer_syntax)
     except datasets.DataSetError as error:
         raise HandlerError(f"{method.__qualname__} returned what cannot be encoded") from error
 

@@ -18,6 +18,7 @@ import trio
 
 from . import datasets
 from .blocks import Entered
+from .character_sets import set_character_set
 from .contexts import context_for
 from .errors import AssociationError, LocalProtocolError, StatusError
 from .invocations import Invocation
@@ -31,7 +32,7 @@ from .protocol.messages import (
     Response,
 )
 from .protocol.status import Status
-from .queries import Model, Query, set_character_set
+from .queries import Model, Query
 from .requests import StoreRequest
 from .sources import BytesSource
 
@@ -189,9 +190,9 @@ class Operation(Awaited, Generic[ItemT, ResultT]):
         return item
 
     def _check_final(self) -> None:
-        invocation, final = self._invocation, self.final
-        if self._check and invocation is not None and final is not None and final.status.is_failure:
-            raise StatusError.of(final, invocation.request)
+        made = self._invocation
+        if self._check and made and made.final and made.final.status.is_failure:
+            raise StatusError.of(made.final, made.request)
 
 
 @final
@@ -385,8 +386,7 @@ class GetOperation(_Retrieve[StoreRequest]):
     async def _result(self) -> RetrieveResult:
         if self._folder is None:
             raise LocalProtocolError(
-                "awaiting a C-GET needs save_to=…; to take the instances yourself, enter it:"
-                f" {self._usage}: …"
+                f"awaiting a C-GET needs save_to=…; to take the instances: {self._usage}: …"
             )
         try:
             async for _ in self:

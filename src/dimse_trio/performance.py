@@ -23,6 +23,7 @@ from .errors import (
     DataSetTooLarge,
     LocalProtocolError,
     StatusError,
+    is_failure,
     leaves,
 )
 from .handlers import method_of
@@ -242,7 +243,9 @@ class Performance:
             if trio.current_effective_deadline() == -inf:
                 raise
             return *self._status_of(error), {}  # an old one, which the handler had kept
-        except Exception as error:
+        except BaseException as error:
+            if not is_failure(error):
+                raise
             return *self._status_of(error), {}
         if not isinstance(result, Final):
             return result, None, {}

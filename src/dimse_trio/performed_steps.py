@@ -294,6 +294,8 @@ async def _give_up(step: PerformedStep, association: Association, why: BaseExcep
         problem = f"no answer within {_DISCONTINUE_TIMEOUT:g} s"
         with trio.move_on_after(_DISCONTINUE_TIMEOUT, shield=True):
             try:
+                exchange = association._exchange  # pyright: ignore[reportPrivateUsage]
+                await exchange.wait_abandoned()
                 await step.give_up()
                 return
             except StatusError as error:

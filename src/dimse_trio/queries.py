@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from .character_sets import set_character_set
 from .datasets import no_keyword
 from .errors import QueryError
 from .protocol.uids import (
@@ -413,30 +414,3 @@ def _suggestion(value: Any, vr: str) -> str | None:
     except ValueError:
         return None
     return f"'{_moment(moment, vr)}' or {moment!r}"
-
-
-# -- character sets --------------------------------------------------------------------------------
-
-
-def set_character_set(data_set: Dataset) -> None:
-    """Name UTF-8 as the character set if the values need one (PS3.3 §C.12.1.1.2).
-
-    Values that were read from somewhere and never looked at are written as they came.
-    """
-    if "SpecificCharacterSet" not in data_set and _needs_character_set(data_set):
-        for _ in data_set.iterall():  # or those would be left in another character set
-            pass
-        data_set.SpecificCharacterSet = "ISO_IR 192"
-
-
-def _needs_character_set(data_set: Dataset) -> bool:
-    from pydicom import DataElement
-
-    for element in data_set.values():
-        if isinstance(element, DataElement):
-            if element.VR == "SQ":
-                if any(map(_needs_character_set, element.value or ())):
-                    return True
-            elif not str(element.value).isascii():
-                return True
-    return False

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .character_sets import set_character_set
 from .errors import QueryError
 from .protocol.uids import uid_of
-from .queries import set_character_set
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from math import inf
 from typing import Unpack, final
 
@@ -119,15 +120,19 @@ async def open_server(
         LocalProtocolError: An argument cannot be.
     """
     settings = ServerSettings(handler=handler, **options)
-    check_port(port, least=0)
-    if host is not None:
-        check_host(host)
-    server = Server(settings, await _listen(port, host))
+    server = Server(settings, await open_listeners(port, host))
+    async with alongside(server.run):
+        yield server
+
+
+@asynccontextmanager
+async def alongside(run: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
+    """Run a task for as long as a block takes; what the block raises is in no group."""
     failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.run)
+        nursery.start_soon(run)
         try:
-            yield server
+            yield
         except BaseException as error:  # raised again below, not wrapped in a group
             failure = error
         nursery.cancel_scope.cancel()
@@ -135,8 +140,11 @@ async def open_server(
         raise next(leaves(failure)) if _is_lone_cancelled(failure) else failure
 
 
-async def _listen(port: int, host: str | None) -> list[trio.SocketListener]:
+async def open_listeners(port: int, host: str | None) -> list[trio.SocketListener]:
     """Listeners on one port at every address of the host."""
+    check_port(port, least=0)
+    if host is not None:
+        check_host(host)
     try:
         listeners = await trio.open_tcp_listeners(port, host=host)
         if port == 0 and len(listeners) > 1:  # every address has got a port of its own

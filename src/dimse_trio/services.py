@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from . import datasets
+from .character_sets import encode_answer
 from .errors import HandlerError, StatusError
 from .normalized_services import NORMALIZED_PERFORMERS
 from .performance import Performance, Performer, is_final
@@ -26,7 +27,6 @@ from .protocol.negotiation import AcceptedContext
 from .protocol.normalized import NORMALIZED_CLASSES, carriers_of
 from .protocol.status import Status
 from .protocol.uids import SOP_CLASSES, Service
-from .queries import set_character_set
 from .requests import EchoRequest, FindRequest, StoreRequest, is_uid
 from .retrieve import perform_get, perform_move
 
@@ -86,8 +86,7 @@ async def _perform_find(performance: Performance) -> int:
                 " sets"
             )
         try:
-            set_character_set(match)
-            data = datasets.encode(match, syntax)
+            data = encode_answer(match, syntax)
         except datasets.DataSetError as error:
             raise HandlerError(f"{method.__qualname__} yielded what cannot be encoded") from error
         await performance.respond(Status.PENDING, data=data)

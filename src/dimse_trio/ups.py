@@ -365,6 +365,7 @@ class UnifiedProcedureSteps:
         grace = self._exchange.link.timeouts.cancel_grace
         with trio.move_on_after(grace, shield=True) as scope:
             try:
+                await self._exchange.wait_abandoned()
                 await function(*args)
             except DimseError as error:
                 logger.warning("%r: left undone: %s", self._association, error)

@@ -90,6 +90,8 @@ class Reporter:
         self._queues: dict[str, deque[Report]] = {}
         self._open: dict[str, list[Association]] = {}
         self._dropping: set[str] = set()
+        self._failing: set[str] = set()
+        """The AEs whose last report could not be delivered, which has been said."""
 
     def saw(self, association: Association) -> None:
         """A request came on that association: it may be there for reports."""
@@ -99,7 +101,7 @@ class Reporter:
         if association in opened:
             return
         opened.append(association)
-        association.start_soon(self._forget, association)
+        self._nursery.start_soon(self._forget, association)
 
     async def _forget(self, association: Association) -> None:
         title = association.peer_ae_title
@@ -140,17 +142,27 @@ class Reporter:
                 if report.after is not None:
                     with trio.move_on_after(self._options.within):
                         await report.after.wait()
-                await self._deliver(ae_title, report, queue)
+                if await self._deliver(ae_title, report, queue):
+                    self._failing.discard(ae_title)
+                else:
+                    self._cannot_deliver(ae_title)
         finally:
             del self._queues[ae_title]
             self._dropping.discard(ae_title)
 
-    async def _deliver(self, ae_title: str, report: Report, queue: deque[Report]) -> None:
+    def _cannot_deliver(self, ae_title: str) -> None:
+        """Say so, once until one is delivered again."""
+        if ae_title not in self._failing:
+            logger.warning("event reports to %s cannot be delivered", ae_title)
+        self._failing.add(ae_title)
+
+    async def _deliver(self, ae_title: str, report: Report, queue: deque[Report]) -> bool:
+        """Whether the AE has it."""
         options = self._options
         for association in list(self._open.get(ae_title, ())):
             with trio.move_on_after(options.within):
                 if await self._send(association, report):
-                    return
+                    return True
         pause = options.pause
         for attempt in range(options.retries + 1):
             if attempt:
@@ -158,10 +170,10 @@ class Reporter:
                 pause *= 2
             delivered = await self._try_new(ae_title, report, queue)
             if delivered:
-                return
+                return True
             if delivered is None:
                 break
-        logger.warning("an event report to %s could not be delivered", ae_title)
+        return False
 
     async def _try_new(self, ae_title: str, report: Report, queue: deque[Report]) -> bool | None:
         """Open an association and report on it; what has been queued meanwhile, too.

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from . import datasets
+from .character_sets import encode_answer
 from .errors import StatusError
 from .protocol.status import Status
 from .protocol.uids import EXPLICIT_VR_LITTLE_ENDIAN
@@ -243,7 +244,7 @@ def _sendable(step: Dataset) -> Dataset:
         StatusError: One of its values cannot be encoded.
     """
     try:
-        datasets.encode(step, EXPLICIT_VR_LITTLE_ENDIAN)
+        encode_answer(copied(step), EXPLICIT_VR_LITTLE_ENDIAN)
     except datasets.DataSetError:
         raise StatusError(Status.INVALID_ATTRIBUTE_VALUE, "a value is none of its VR") from None
     return step

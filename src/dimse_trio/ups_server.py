@@ -39,7 +39,7 @@ from .protocol.ups import (
     decide,
 )
 from .ups_reports import Peers, Report, Reporter, ReportOptions, Resolve
-from .ups_subscriptions import GlobalSubscription, Subscriptions
+from .ups_subscriptions import GlobalSubscription, Subscriptions, in_turns
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -51,9 +51,6 @@ _NO_SUCH_STEP = Status(0xC307)
 _UNKNOWN_RECEIVER = Status(0xC308)
 _NOT_FINAL = Status(0xC304)
 _WRONG_INSTANCE = Status(0xC314)
-
-_FOUND_AT_ONCE = 64
-"""Steps that a C-FIND looks at before others have their turn."""
 
 
 class StepStorage(Protocol):
@@ -86,9 +83,9 @@ class ProcedureSteps(EchoSCP):
     methods may also be called by a handler that does more. Requests that change a step come one
     after the other, so that of several that claim it one gets it.
 
-    Steps are in memory. One that has ended is kept until there are `max_steps`; then the oldest of
-    those that ended without a deletion lock makes room for a new one. If there is none, N-CREATE is
-    answered 0x0213.
+    Steps are in memory. One that has ended is kept until there are `max_steps`; then the first to
+    end without a deletion lock makes room for a new one. If there is none, N-CREATE is answered
+    0x0213.
 
     Reports go to an AE's own association, where that has a context for UPS Event, else to the AE
     at its address in `peers`, on a new association. Who has neither cannot subscribe (0xC308).
@@ -133,6 +130,7 @@ class ProcedureSteps(EchoSCP):
         self._max_steps = max_steps
         self._max_subscribers = max_subscribers
         self._steps: dict[str, Dataset] = {}
+        self._ended: dict[str, None] = {}
         self._subscriptions = Subscriptions()
         self._changing = trio.Lock()
         self._block: AsyncExitStack | None = None
@@ -150,6 +148,7 @@ class ProcedureSteps(EchoSCP):
             raise LocalProtocolError("ProcedureSteps is in its block already")
         if self._storage is not None:
             self._steps = dict(ups_rules.loaded(await self._storage.load()))
+            self._ended = {uid: None for uid, state in self.states.items() if state.is_final}
         async with AsyncExitStack() as stack:
             nursery = await stack.enter_async_context(trio.open_nursery())
             stack.callback(nursery.cancel_scope.cancel)
@@ -270,9 +269,8 @@ class ProcedureSteps(EchoSCP):
         self._in_block().saw(request.association)
         # without its Transaction UID, which queries could else find out
         query = compile_query(ups_rules.without_lock(request.identifier))
-        for number, step in enumerate(list(self._steps.values())):
-            if number % _FOUND_AT_ONCE == 0:
-                await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
+        async for step in in_turns(list(self._steps.values())):
             if query.matches(step):
                 yield query.response(step)
 
@@ -309,15 +307,13 @@ class ProcedureSteps(EchoSCP):
     async def _make_room(self) -> None:
         if len(self._steps) < self._max_steps:
             return
-        for uid, step in self._steps.items():
-            if ups_rules.state_of(step).is_final and not self._subscriptions.is_locked(uid):
-                break
-        else:
+        uid = next((uid for uid in self._ended if not self._subscriptions.is_locked(uid)), None)
+        if uid is None:
             raise StatusError(Status.RESOURCE_LIMITATION, "there are too many steps")
         if self._storage is not None:
             with trio.CancelScope(shield=True):
                 await self._storage.remove(uid)
-        del self._steps[uid]
+        del self._steps[uid], self._ended[uid]
         self._subscriptions.removed(uid)
 
     async def _keep(self, uid: str, step: Dataset) -> None:
@@ -327,6 +323,8 @@ class ProcedureSteps(EchoSCP):
             with trio.CancelScope(shield=True):
                 await self._storage.save(step)
         self._steps[uid] = step
+        if ups_rules.state_of(step).is_final:
+            self._ended[uid] = None
 
     async def _change_state(self, request: NActionRequest) -> Status:
         uid = request.sop_instance_uid
@@ -367,10 +365,9 @@ class ProcedureSteps(EchoSCP):
     async def _subscription(self, action: StepAction, request: NActionRequest) -> Status:
         uid, information = request.sop_instance_uid, request.information
         every = uid in (GLOBAL_SUBSCRIPTION, FILTERED_SUBSCRIPTION)
-        receiver = datasets.text_of(information, "ReceivingAE")
         if not every:
             self._step(uid)
-        if not receiver:
+        if not (receiver := datasets.text_of(information, "ReceivingAE")):
             raise StatusError(Status.INVALID_ARGUMENT_VALUE, "Receiving AE is missing")
         if action is StepAction.SUSPEND:
             if not every:
@@ -385,27 +382,33 @@ class ProcedureSteps(EchoSCP):
             raise StatusError(Status.INVALID_ARGUMENT_VALUE, "Deletion Lock is TRUE or FALSE")
         if not await self._in_block().knows(receiver):
             raise StatusError(_UNKNOWN_RECEIVER, f"no way to {receiver}")
-        if not every:
-            self._step(uid)  # it may have made room for another meanwhile
-        if (
-            receiver not in self._subscriptions
-            and len(self._subscriptions) >= self._max_subscribers
-        ):
-            raise StatusError(Status.RESOURCE_LIMITATION, "there are too many subscribers")
-        told = [uid]
-        if every:
-            filtered = uid == FILTERED_SUBSCRIPTION
+        async with self._changing:  # a step that is made meanwhile would be forgotten
+            if not every:
+                self._step(uid)
+            known = self._subscriptions
+            if receiver not in known and len(known) >= self._max_subscribers:
+                raise StatusError(Status.RESOURCE_LIMITATION, "there are too many subscribers")
+            if every:
+                told = await self._subscribe_to_all(receiver, lock == "TRUE", uid, information)
+            else:
+                told = [known.subscribe(receiver, uid, lock == "TRUE")]
+            async for each in in_turns(told):
+                self._report_state(each, self._steps[each], request.responded, only=receiver)
+        return Status.SUCCESS
+
+    async def _subscribe_to_all(
+        self, receiver: str, lock: bool, uid: str, information: Dataset
+    ) -> list[str]:
+        """Subscribe an AE to all steps, or those that match; those that it is told of at once."""
+        matching = None
+        if uid == FILTERED_SUBSCRIPTION:
             keys = ups_rules.without_lock(information)
             del keys.ReceivingAE, keys.DeletionLock
-            matching = compile_query(keys) if filtered else None
-            subscription = GlobalSubscription(lock == "TRUE", matching)
-            new = self._subscriptions.subscribe_to_all(receiver, subscription, self._steps.items())
-            told = new if subscription.lock else []
-        else:
-            self._subscriptions.subscribe(receiver, uid, lock == "TRUE")
-        for each in told:
-            self._report_state(each, self._steps[each], request.responded, only=receiver)
-        return Status.SUCCESS
+            matching = compile_query(keys)
+        every = GlobalSubscription(lock, matching)
+        covered = [uid async for uid, step in in_turns(self._steps.items()) if every.covers(step)]
+        new = self._subscriptions.subscribe_to_all(receiver, every, covered)
+        return new if lock else []
 
     # -- reports ---------------------------------------------------------------------------------
 

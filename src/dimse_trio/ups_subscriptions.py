@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator, Iterable
+from typing import TYPE_CHECKING, TypeVar
 
 import attrs
+import trio
 
 from .matching import CompiledQuery
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+
+AT_ONCE = 64
+"""Steps that are looked at before other tasks have their turn."""
+
+T = TypeVar("T")
+
+
+async def in_turns(steps: Iterable[T]) -> AsyncGenerator[T]:
+    """Steps of which there may be many, so that other tasks go on meanwhile; not cancelled."""
+    for number, step in enumerate(steps, 1):
+        yield step
+        if number % AT_ONCE == 0:
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
 
 @attrs.frozen
@@ -74,22 +89,21 @@ class Subscriptions:
             subscriber.steps.pop(uid, None)
             self._tidy(title)
 
-    def subscribe(self, ae_title: str, uid: str, lock: bool) -> None:
-        """Subscribe an AE to a step; of a subscription that it has, the lock is changed."""
+    def subscribe(self, ae_title: str, uid: str, lock: bool) -> str:
+        """Subscribe an AE to a step, which is returned; of one that it has, the lock is changed."""
         self._subscribers.setdefault(ae_title, Subscriber()).steps[uid] = lock
+        return uid
 
     def subscribe_to_all(
-        self, ae_title: str, subscription: GlobalSubscription, steps: Iterable[tuple[str, Dataset]]
+        self, ae_title: str, subscription: GlobalSubscription, covered: Iterable[str]
     ) -> list[str]:
-        """Subscribe an AE to all steps; those that it was not subscribed to before.
+        """Subscribe an AE to all steps, of which these are covered; those that are new to it.
 
         Subscriptions to single steps stay as they are.
         """
         subscriber = self._subscribers.setdefault(ae_title, Subscriber())
         subscriber.every = subscription
-        new = [
-            uid for uid, step in steps if uid not in subscriber.steps and subscription.covers(step)
-        ]
+        new = [uid for uid in covered if uid not in subscriber.steps]
         subscriber.steps.update(dict.fromkeys(new, subscription.lock))
         return new
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypedDict, Unpack
 import trio
 
 from . import datasets
+from .character_sets import set_character_set
 from .errors import HandlerError, StatusError
 from .handlers import EchoSCP
 from .matching import MatchingOptions, compile_query
@@ -218,6 +219,8 @@ def _load(path: Path) -> list[Dataset]:
         content: Any = json.loads(data.decode("utf-8"))
         objects: list[Any] = [content] if isinstance(content, dict) else content
         items = [pydicom.Dataset.from_json(each) for each in objects]
+        for item in items:
+            set_character_set(item)
     else:
         items = [_whole(data)]
     for item in items:

@@ -30,6 +30,10 @@ COMMANDS = (
     "worklist",
     "mpps",
     "ups",
+    "dump",
+    "create",
+    "modify",
+    "proxy",
 )
 CLIENTS: dict[str, tuple[str, ...]] = {
     "echo": (),

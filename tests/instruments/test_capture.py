@@ -7,6 +7,7 @@ import ssl
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -234,3 +235,16 @@ async def test_a_disk_that_is_full_is_logged_and_the_association_goes_on(
             assert (await association.echo()).status == 0
     assert "PcapngWriter.bytes_sent raised" in caplog.text
     assert tshark(path, "-Y", "dicom")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+async def test_a_capture_may_go_to_a_pipe(tmp_path: Path, path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: path.write_bytes(pipe.read_bytes()))
+    reader.start()
+    with dimse.PcapngWriter(pipe) as writer:
+        async with associated_pair(Hospital([]), requestor_instruments=[writer]) as association:
+            assert (await association.echo()).status == 0
+    reader.join()
+    assert any("C-ECHO-RSP" in line for line in tshark(path, "-Y", "dicom"))

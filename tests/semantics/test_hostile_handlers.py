@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -316,3 +317,94 @@ async def test_the_client_of_a_c_move_hears_that_its_destination_was_not_reached
         with pytest.raises(dimse.StatusError) as caught:
             await association.move(QUERY, destination="NOBODY")
     assert caught.value.comment == "no association with NOBODY"
+
+
+class Panic(BaseException):
+    """As those that a plugin in Rust raises."""
+
+
+@pytest.mark.parametrize("error", [Panic, asyncio.CancelledError])
+@pytest.mark.parametrize("grouped", [False, True])
+async def test_what_is_no_exception_and_ends_no_program_is_a_failed_handler(
+    error: type[BaseException], grouped: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Panicking:
+        async def handle_echo(self, request: dimse.EchoRequest) -> dimse.Status:
+            raise BaseExceptionGroup("several", [error(), ValueError()]) if grouped else error
+
+        @asynccontextmanager
+        async def handle_association(
+            self, request: dimse.AssociationRequest
+        ) -> AsyncGenerator[None]:
+            if request.calling_ae_title == "NOBODY":
+                raise error
+            yield
+
+    async with dimse.open_server(Panicking()) as server:
+        with pytest.raises(dimse.AssociationRejected):
+            async with dimse.open_association("127.0.0.1", server.port, calling_ae_title="NOBODY"):
+                pass
+        async with dimse.open_association("127.0.0.1", server.port) as association:
+            for _ in range(2):
+                response = await association.echo(check=False)
+                assert response.status == dimse.Status.PROCESSING_FAILURE
+    assert caplog.text.count("failed") >= 3
+
+
+async def test_a_handler_that_ends_the_program_does() -> None:
+    class Ending:
+        async def handle_echo(self, request: dimse.EchoRequest) -> dimse.Status:
+            raise KeyboardInterrupt
+
+    with pytest.raises(BaseExceptionGroup) as ended:
+        async with associated_pair(Ending()) as association:
+            await association.echo()
+    assert ended.group_contains(KeyboardInterrupt)
+
+
+@pytest.mark.parametrize("character_set", ["ISO_IR 100", ["", "ISO 2022 IR 149"], None])
+async def test_a_match_that_does_not_fit_its_character_set_is_sent_in_utf_8(
+    character_set: str | list[str] | None,
+) -> None:
+    class Foreign:
+        async def handle_find(self, request: dimse.FindRequest) -> AsyncIterator[Dataset]:
+            match = study(PatientName="Yamada^Tarou=山田^太郎", StudyDescription="žluť")
+            match.SpecificCharacterSet = character_set
+            item = Dataset()
+            item.SpecificCharacterSet = "ISO_IR 100"
+            item.CodeMeaning = "Müller"
+            match.ProcedureCodeSequence = [item]
+            yield match
+
+    async with associated_pair(Foreign()) as association:
+        [match] = await association.find_studies()
+    assert match.SpecificCharacterSet == "ISO_IR 192"
+    assert (match.PatientName, match.StudyDescription) == ("Yamada^Tarou=山田^太郎", "žluť")
+    assert match.ProcedureCodeSequence[0].CodeMeaning == "Müller"
+
+
+async def test_what_is_asked_for_in_a_character_set_that_lacks_it_is_refused_here() -> None:
+    identifier = study(PatientName="山田*")
+    identifier.SpecificCharacterSet = "ISO_IR 100"
+    step = Dataset()
+    step.SpecificCharacterSet = "ISO_IR 100"
+    step.PatientName = "山田^太郎"
+    contexts = [*dimse.default_contexts()[:7], dimse.PresentationContext(MPPS)]
+    async with associated_pair(
+        dimse.Handlers(dimse.PerformedProcedureSteps(), Refusing()), contexts=contexts
+    ) as association:
+        with pytest.raises(dimse.DimseError, match="PatientName does not fit"):
+            await association.find(identifier)
+        with pytest.raises(dimse.DimseError, match="PatientName does not fit"):
+            await association.n_create(MPPS, "1.2.3", step)
+        assert (await association.echo()).status == 0
+    assert step.PatientName == "山田^太郎"
+
+
+MPPS = dimse.uid_of("ModalityPerformedProcedureStep")
+
+
+class Refusing:
+    async def handle_find(self, request: dimse.FindRequest) -> AsyncIterator[Dataset]:
+        pytest.fail("nothing was asked")
+        yield study()

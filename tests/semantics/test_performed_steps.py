@@ -387,3 +387,32 @@ async def test_the_uids_of_a_step_are_the_messages_and_no_attributes(tmp_path: P
         result = await association.n_set(MPPS, made.uid, wrong)
         assert result.status == dimse.Status.ATTRIBUTE_LIST_ERROR
         assert (await state(association, made.uid)).PerformedProcedureStepStatus == "IN PROGRESS"
+
+
+@pytest.mark.parametrize("answered", ["not a uid", "9.9.9", None])
+async def test_a_step_has_the_uid_that_it_was_begun_with_whatever_the_answer_names(
+    answered: str | None, autojump_clock: trio.abc.Clock
+) -> None:
+    asked: list[str | None] = []
+
+    async def script(peer: ScriptedPeer) -> None:
+        request = await peer.expect_message(NCreateRQ)
+        made = NCreateRSP(
+            message_id_being_responded_to=request.message_id,
+            status=dimse.Status.SUCCESS,
+            affected_sop_instance_uid=answered,
+        )
+        await peer.send_message(1, made)
+        change = await peer.expect_message(NSetRQ)
+        asked.extend((request.affected_sop_instance_uid, change.requested_sop_instance_uid))
+        changed = NSetRSP(
+            message_id_being_responded_to=change.message_id, status=dimse.Status.SUCCESS
+        )
+        await peer.send_message(1, changed)
+        await peer.respond_to_release()
+
+    contexts = [dimse.PresentationContext(MPPS, "1.2.840.10008.1.2.1")]
+    async with scripted(script, contexts=contexts) as association:
+        async with association.performed_procedure_step(**UNSCHEDULED) as performed:
+            await performed.complete(SERIES)
+    assert asked == [performed.uid, performed.uid]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
 
 import attrs
 import pytest
@@ -12,8 +13,9 @@ from pydicom import Dataset
 
 import dimse_trio as dimse
 from dimse_trio import StepEventType, StepState
+from dimse_trio.testing import associated_pair
 
-from .test_ups import IMAGING, a_step, attributes, managed, status_of, worklist
+from .test_ups import IMAGING, PUSH, a_step, attributes, managed, status_of, worklist
 
 Clock = trio.abc.Clock
 
@@ -152,3 +154,64 @@ async def test_what_a_storage_loads_that_is_no_step_is_left_out_and_spoils_nothi
         assert await status_of(ups.request_cancel("1.2.4")) == 0xC307
     assert [record.levelname for record in caplog.records] == ["ERROR"] * 3
     assert "secret" not in caplog.text
+
+
+# -- associations of others ------------------------------------------------------------------------
+
+
+async def test_a_requestor_that_manages_steps_can_leave_its_block(autojump_clock: Clock) -> None:
+    watch = dimse.uid_of("UnifiedProcedureStepWatch")
+    event = dimse.uid_of("UnifiedProcedureStepEvent")
+    got: list[Dataset] = []
+
+    class Asking:
+        normalized_sop_classes = (watch, event)
+
+        @asynccontextmanager
+        async def handle_association(
+            self, request: dimse.AssociationRequest
+        ) -> AsyncGenerator[None]:
+            yield
+
+        async def handle_n_event_report(self, request: dimse.NEventReportRequest) -> dimse.Status:
+            result = await request.association.n_get(PUSH, uid)
+            got.append(result.data_set)
+            return dimse.Status.SUCCESS
+
+    async with dimse.ProcedureSteps() as steps:
+        uid = await steps.add(a_step())
+        contexts = [dimse.PresentationContext(each, scp=True) for each in (watch, event)]
+        with trio.fail_after(60):
+            async with associated_pair(
+                Asking(), contexts=contexts, requestor_handler=steps
+            ) as association:
+                await association.n_event_report(PUSH, uid, StepEventType.STATE, Dataset())
+    assert [step.ProcedureStepLabel for step in got] == ["Step"]
+
+
+async def test_reports_that_cannot_be_delivered_are_logged_once(
+    autojump_clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with dimse.ProcedureSteps(retries=0) as steps:
+        for _ in range(20):
+            await steps.add(a_step())
+        async with worklist(steps) as ups:
+            async with ups.watch(deletion_lock=True, limit=5) as events:
+                await trio.sleep(60)
+                assert events.refused > 5
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said == ["event reports to STATION cannot be delivered"]
+
+
+# -- text ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["山田^花子", "Müller^Jörg", "Doe^Jane"])
+async def test_names_reach_others_as_they_are(name: str, autojump_clock: Clock) -> None:
+    async with managed() as (steps, ups):
+        added = await steps.add(a_step(PatientName=name, ProcedureStepLabel=name))
+        created = await ups.create(name, attributes(PatientName=name))
+        for uid in (added, created):
+            for seen in (await ups.get(uid), steps.step(uid)):
+                assert (seen.PatientName, seen.ProcedureStepLabel) == (name, name)
+        assert len(await ups.find(PatientName=name)) == 2

@@ -227,3 +227,47 @@ async def test_a_handler_calls_its_own_association_while_its_data_set_is_arrivin
             response = await association.store(instance(size), check=False)
     assert response.status == dimse.Status.SUCCESS
     assert handler.took < 1
+
+
+async def test_what_undoes_a_cancelled_request_comes_behind_it_in_a_window_too(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async def look_up(title: str) -> dimse.Destination | None:
+        await trio.sleep(1)
+        return None
+
+    async with dimse.ProcedureSteps(peers=look_up) as steps:
+        async with associated_pair(
+            dimse.Handlers(steps, late := Late()),
+            contexts=[*dimse.procedure_step_contexts(), dimse.PresentationContext(MPPS)],
+            async_operations=(4, 4),
+        ) as association:
+            with trio.move_on_after(0.5) as scope:
+                async with association.performed_procedure_step(
+                    Modality="CT", PerformedStationAETitle="A"
+                ):
+                    pytest.fail("the block is not entered")
+            assert scope.cancelled_caught
+            [step] = late.memory.steps.values()
+            assert step.PerformedProcedureStepStatus == "DISCONTINUED"
+            ups = dimse.UnifiedProcedureSteps(association)
+            with trio.move_on_after(0.5) as scope:
+                async with ups.watch():
+                    await trio.sleep_forever()
+            assert scope.cancelled_caught
+        assert "0 subscribers" in repr(steps)
+
+
+MPPS = dimse.uid_of("ModalityPerformedProcedureStep")
+
+
+class Late(dimse.PerformedProcedureSteps):
+    """Begins a step a second after it has been asked to."""
+
+    def __init__(self) -> None:
+        self.memory = dimse.PerformedStepMemory()
+        super().__init__(self.memory)
+
+    async def handle_n_create(self, request: dimse.NCreateRequest) -> dimse.Reply:
+        await trio.sleep(1)
+        return await super().handle_n_create(request)

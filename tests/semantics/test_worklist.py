@@ -302,3 +302,21 @@ def worklist_item(patient_id: str) -> Dataset:
     item.PatientID, item.PatientName = patient_id, "A^B"
     item.ScheduledProcedureStepSequence = [step]
     return item
+
+
+@pytest.mark.parametrize("name", ["山田^花子", "Müller^Jörg"])
+@pytest.mark.parametrize("character_set", [None, "ISO_IR 192"])
+async def test_a_name_in_a_json_file_reaches_the_modality_as_it_is(
+    tmp_path: Path, name: str, character_set: str | None
+) -> None:
+    made = item("A", step())
+    made.PatientName = name
+    made.SpecificCharacterSet = character_set
+    if character_set is None:
+        del made.SpecificCharacterSet
+    (tmp_path / "a.json").write_text(made.to_json(), encoding="utf-8")
+    folder = dimse.WorklistFolder(tmp_path)
+    async with associated_pair(folder) as association:
+        for keys in ({}, {"PatientName": name}):
+            [found] = await association.find_worklist(**keys)
+            assert found.PatientName == name
