@@ -7,7 +7,7 @@ import datetime as dt
 import itertools
 import logging
 import os
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 import attrs
@@ -15,7 +15,7 @@ import trio
 
 from .blocks import block
 from .codes import Code, code_of
-from .datasets import items_of, no_keyword
+from .datasets import items_of, no_keyword, text_of
 from .errors import ContextNotAccepted, DimseError, LocalProtocolError, StatusError
 from .protocol.negotiation import PresentationContext
 from .protocol.status import Status
@@ -109,7 +109,8 @@ def performed_step_attributes(
             `PerformedProcedureStepID` is the time and a number that the next step will not have.
 
     Raises:
-        LocalProtocolError: Something that must have a value has none, or a keyword is none.
+        LocalProtocolError: Something that must have a value has none, a keyword is none, or the
+            items are of several patients.
     """
     from pydicom import Dataset
 
@@ -118,6 +119,7 @@ def performed_step_attributes(
     for item in items:  # what is never looked at would be left in the item's character set
         for _ in item.iterall():
             pass
+    _check_patient(items)
     now = dt.datetime.now()
     step = Dataset()
     study = attributes.pop("StudyInstanceUID", None)
@@ -140,6 +142,19 @@ def performed_step_attributes(
     ask_for(step, CREATE_2)
     _check(step, CREATE)
     return step
+
+
+def _check_patient(items: Sequence[Dataset]) -> None:
+    """Refuse worklist items of several patients, by what says most about that."""
+    for keyword in ("PatientID", "IssuerOfPatientID", "PatientName"):
+        values = {text for item in items if (text := text_of(item, keyword))}
+        if len(values) > 1:
+            raise LocalProtocolError(
+                f"the scheduled steps are not of one patient: there are {len(values)} values of"
+                f" {keyword}; begin a step for each"
+            )
+        if keyword == "IssuerOfPatientID" and all(text_of(item, "PatientID") for item in items):
+            return  # names are spelt in many ways
 
 
 def _scheduled(item: Dataset, study: str | None) -> Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -416,3 +417,27 @@ async def test_a_step_has_the_uid_that_it_was_begun_with_whatever_the_answer_nam
         async with association.performed_procedure_step(**UNSCHEDULED) as performed:
             await performed.complete(SERIES)
     assert asked == [performed.uid, performed.uid]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "refused"),
+    [
+        ({"PatientID": "1"}, {"PatientID": "2"}, True),
+        ({"PatientID": "1"}, {"PatientID": "1", "PatientName": "Spelt^Otherwise"}, False),
+        ({"PatientID": "1"}, {"PatientID": "", "PatientName": "Somebody^Else"}, True),
+        (
+            {"PatientID": "1", "IssuerOfPatientID": "A"},
+            {"PatientID": "1", "IssuerOfPatientID": "B"},
+            True,
+        ),
+        ({"PatientID": ""}, {"PatientID": "", "PatientName": "Somebody^Else"}, True),
+        ({"PatientID": ""}, {"PatientID": ""}, False),
+    ],
+)
+def test_a_step_is_of_one_patient(
+    one: dict[str, str], other: dict[str, str], refused: bool
+) -> None:
+    items = [item("A", step(), **one), item("A", step(), **other)]
+    with pytest.raises(dimse.LocalProtocolError, match="one patient") if refused else nullcontext():
+        made = dimse.performed_step_attributes(items)
+        assert len(made.ScheduledStepAttributesSequence) == 2
