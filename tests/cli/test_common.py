@@ -284,6 +284,24 @@ async def test_an_ipv6_address_is_in_brackets(tmp_path: Path) -> None:
         (await run("echo", f"[::1]:{server.port}")).check_done()
 
 
+async def test_a_listener_without_a_title_takes_any_that_it_is_called_by(tmp_path: Path) -> None:
+    receive = ("receive", tmp_path / "in", "--port", 0)
+    async with await Running.start(*receive) as program:
+        line = await program.line()
+        assert line.endswith(" as DIMSE-TRIO")
+        address = line.split()[2]
+        (await run("echo", address)).check_done()
+        (await run("echo", address, "--aec", "ELSE")).check_done()
+    async with await Running.start(*receive, "--aet", "OURS") as program:
+        address = f"127.0.0.1:{await program.listening()}"
+        (await run("echo", address)).check(4, "the peer is not called 'ANY-SCP'")
+        (await run("echo", address, "--aec", "OURS")).check_done()
+    async with await Running.start(
+        *receive, "--aet", "OURS", "--accept-any-called-aet"
+    ) as program:
+        (await run("echo", f"127.0.0.1:{await program.listening()}")).check_done()
+
+
 # -- TLS -------------------------------------------------------------------------------------------
 
 

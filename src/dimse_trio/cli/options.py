@@ -319,9 +319,14 @@ _listener_options = all_of(
         "--port", type=PORT, default=11112, show_default=True, help="Port; 0 for a free one."
     ),
     click.option(
-        "--aet", metavar="TITLE", default=DEFAULT_AE_TITLE, show_default=True, help="Our AE title."
+        "--aet",
+        metavar="TITLE",
+        help="Our AE title, by which peers have to call.  [default: any; we call ourselves"
+        f" {DEFAULT_AE_TITLE}]",
     ),
-    click.option("--accept-any-called-aet", is_flag=True, help="Answer to every called AE title."),
+    click.option(
+        "--accept-any-called-aet", is_flag=True, help="Answer to any called AE title despite --aet."
+    ),
     click.option(
         "--accept-unknown-storage",
         is_flag=True,
@@ -388,7 +393,7 @@ def listener_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode
     def with_listener(
         host: str,
         port: int,
-        aet: str,
+        aet: str | None,
         accept_any_called_aet: bool,
         accept_unknown_storage: bool,
         artim: float,
@@ -411,8 +416,8 @@ def listener_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode
         listener = Listener(
             host=None if host in ("", "*") else host.strip("[]"),
             port=port,
-            ae_title=aet,
-            accept_any_called_ae_title=accept_any_called_aet,
+            ae_title=aet or DEFAULT_AE_TITLE,
+            accept_any_called_ae_title=accept_any_called_aet or aet is None,
             accept_unknown_storage=accept_unknown_storage,
             max_associations=max_associations,
             max_associations_per_peer=max_associations_per_peer,
