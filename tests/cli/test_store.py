@@ -124,8 +124,8 @@ async def test_a_file_that_cannot_be_sent_is_named(name: str, says: str) -> None
     assert summary(ended).startswith("0 sent, 1 failed, ")
 
 
-async def test_a_folder_without_files_is_no_failure(tmp_path: Path) -> None:
-    (await run("store", "127.0.0.1:1", tmp_path)).check(0, "nothing to send")
+async def test_a_folder_without_files_is_a_failure(tmp_path: Path) -> None:
+    (await run("store", "127.0.0.1:1", tmp_path)).check(1, "nothing to send")
 
 
 async def test_a_broken_file_does_not_keep_the_good_ones(empty: Keeper, folder: Path) -> None:

@@ -48,7 +48,7 @@ class Client:
     timeouts: dimse.Timeouts
     max_pdu_length: int | None
     ssl_context: ssl.SSLContext | None = attrs.field(repr=False)
-    tls_server_name: str | None
+    tls: TLSOptions = attrs.field(repr=False)
     user_identity: dimse.UserIdentity | None
     instruments: tuple[dimse.Instrument, ...] = ()
 
@@ -68,7 +68,7 @@ class Client:
                 calling_ae_title=self.calling_ae_title,
                 contexts=contexts,
                 ssl_context=self.ssl_context,
-                tls_server_name=self.tls_server_name,
+                tls_server_name=self.tls.server_name,
                 user_identity=self.user_identity,
                 timeouts=self.timeouts,
                 instruments=self.instruments,
@@ -210,7 +210,7 @@ def client_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode]:
             timeouts=timeouts,
             max_pdu_length=max_pdu,
             ssl_context=client_ssl_context(options),
-            tls_server_name=options.server_name,
+            tls=options,
             user_identity=IdentityOptions(user, passcode_file, kerberos, saml, jwt).identity(),
             instruments=watching.instruments(verbose, capture),
         )
