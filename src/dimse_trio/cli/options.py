@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import ssl
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -24,6 +25,7 @@ CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 DEFAULT_AE_TITLE = "DIMSE-TRIO"
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_ADDRESS = re.compile(r"^(no TLS connection to )\S+:\d+:")
 SECONDS = click.FloatRange(min=0, min_open=True)
 PORT = click.IntRange(0, 65535)
 
@@ -76,9 +78,10 @@ class Client:
             ) as association:
                 yield association
         except dimse.ConnectionFailed as error:
-            if self.peer.hint:
-                raise dimse.ConnectionFailed(f"{error}; {self.peer.hint}") from error
-            raise
+            # of a connection that ends after the handshake, the library knows the address alone
+            text = _ADDRESS.sub(lambda m: f"{m[1]}{self.peer.host}:{self.peer.port}:", str(error))
+            hint = f"; {self.peer.hint}" if self.peer.hint else ""
+            raise dimse.ConnectionFailed(text + hint) from error
 
 
 def peer_argument(command: CommandT) -> CommandT:
@@ -251,7 +254,8 @@ keys_option = click.option(
     metavar="KEY[=VALUE]",
     multiple=True,
     help="A key by keyword, tag or path: PatientName=DOE*, (0010,0020)=1, "
-    "ScheduledProcedureStepSequence.Modality=CT. Without a value it is only asked for.",
+    "ScheduledProcedureStepSequence.Modality=CT. Without a value it is only asked for."
+    " Dates may be today, today-7, today-7..today.",
 )
 
 
@@ -271,7 +275,8 @@ def level_option(*names: str) -> Callable[[CommandT], CommandT]:
         type=click.Choice(names, case_sensitive=False),
         default="study",
         show_default=True,
-        help="Query/Retrieve Level.",
+        help="Query/Retrieve Level"
+        + ("; worklist is for a modality worklist." if "worklist" in names else "."),
     )
 
 
