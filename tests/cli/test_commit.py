@@ -127,7 +127,7 @@ async def test_a_port_for_reports_that_is_taken_is_named(files: list[Path]) -> N
         port = peer[0].rpartition(":")[2]
         listening = ("--listen-port", port, "--listen-host", "127.0.0.1")
         ended = await run("commit", *peer, files[0], *listening)
-    ended.check(1, f"cannot listen on 127.0.0.1:{port}: Address already in use; ")
+    ended.check(1, f"cannot listen on 127.0.0.1, port {port}: Address already in use; ")
 
 
 async def test_a_peer_without_storage_commitment_is_an_error(
