@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,6 +44,31 @@ async def test_it_keeps_finds_and_sends(files: list[Path], study_uid: str, tmp_p
     assert {path.stem for path in (tmp_path / "got").iterdir()} == uids
     assert moved.check_done().objects[0]["completed"] == len(files)
     assert {path.stem for path in (tmp_path / "moved").iterdir()} == uids
+
+
+@pytest.mark.parametrize(("policy", "code"), [("error", 1), ("transcode", 0)])
+async def test_it_decompresses_for_a_receiver_if_it_is_told_to(
+    study: dict[str, Any], tmp_path: Path, policy: str, code: int
+) -> None:
+    received: list[str] = []
+
+    class Plain:
+        async def handle_store(self, request: dimse.StoreRequest) -> dimse.Status:
+            received.append(request.transfer_syntax_uid)
+            return dimse.Status.SUCCESS
+
+    rle = study["RLELossless"].path
+    instance = dimse.Instance.from_file(rle)
+    plain = "1.2.840.10008.1.2.1"
+    contexts = [dimse.PresentationContext(instance.sop_class_uid, (plain,))]
+    async with dimse.open_server(Plain(), contexts=contexts) as receiver:
+        peers = ("--peer", f"WS=127.0.0.1:{receiver.port}", "--on-mismatch", policy)
+        async with await archive(tmp_path / "archive", *peers) as server:
+            peer = (f"127.0.0.1:{await server.listening()}", "--aec", "ARCHIVE")
+            (await run("store", *peer, rle)).check_done()
+            key = ("-k", f"SOPInstanceUID={instance.sop_instance_uid}", "--level", "image")
+            ended = await run("move", *peer, *key, "--destination", "WS")
+    assert (ended.code, received) == (code, [plain] * (policy == "transcode"))
 
 
 @pytest.mark.parametrize("option", [(), ("--rebuild-index",)])

@@ -140,7 +140,7 @@ async def test_a_peer_that_is_no_dicom_application() -> None:
         (("echo", "127.0.0.1:1", "--timeout", "0"), "--timeout"),
         (("echo", "127.0.0.1:1", "--max-pdu", "5"), "at least 128 bytes"),
         (("echo", "127.0.0.1:1", "--peers-file", "missing.toml"), "missing.toml"),
-        (("echo", "127.0.0.1:1", "--tls-ca", "missing.pem"), "ca missing.pem: No such file"),
+        (("echo", "127.0.0.1:1", "--tls-ca", "missing.pem"), "--tls-ca missing.pem: No such file"),
         (("echo", "127.0.0.1:1", "--tls-key", "missing.pem"), "--tls-key needs --tls-cert"),
         (("echo", "127.0.0.1:1", "--tls-cert", __file__), "no certificate in PEM"),
         (("echo", "127.0.0.1:1", "--tls-ca", __file__), "no certificate in PEM"),
@@ -279,9 +279,38 @@ async def test_a_name_that_is_in_no_peers_file_gets_a_hint(tmp_path: Path) -> No
     ended.check(3, "peers.toml has no peer KEEPR.invalid; it has KEEPER")
 
 
+async def test_a_name_without_any_peers_file_gets_a_hint(tmp_path: Path) -> None:
+    ended = await run("echo", "PACS", cwd=tmp_path, XDG_CONFIG_HOME=str(tmp_path))
+    ended.check(
+        3, "if PACS is a peer's name: there is no peers file", "./peers.toml", "dimse-trio/"
+    )
+
+
 async def test_an_ipv6_address_is_in_brackets(tmp_path: Path) -> None:
     async with dimse.open_server(Keeper(tmp_path), host="::1") as server:
         (await run("echo", f"[::1]:{server.port}")).check_done()
+
+
+async def test_a_listener_without_a_title_takes_any_that_it_is_called_by(tmp_path: Path) -> None:
+    receive = ("receive", tmp_path / "in", "--port", 0)
+    async with await Running.start(*receive) as program:
+        line = await program.line()
+        assert line.endswith(" as DIMSE-TRIO")
+        address = line.split()[2]
+        (await run("echo", address)).check_done()
+        (await run("echo", address, "--aec", "ELSE")).check_done()
+    async with await Running.start(*receive, "--aet", "OURS") as program:
+        address = f"127.0.0.1:{await program.listening()}"
+        (await run("echo", address)).check(4, "the peer is not called 'ANY-SCP'")
+        (await run("echo", address, "--aec", "OURS")).check_done()
+    async with await Running.start(*receive, "--aet", "OURS", "--accept-any-called-aet") as program:
+        (await run("echo", f"127.0.0.1:{await program.listening()}")).check_done()
+
+
+async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    async with dimse.open_server(Keeper(tmp_path)) as server:
+        ended = await run("receive", tmp_path / "in", "--port", server.port)
+    ended.check(1, f"cannot listen on 127.0.0.1, port {server.port}: ")
 
 
 # -- TLS -------------------------------------------------------------------------------------------
@@ -312,7 +341,7 @@ async def test_tls_checks_the_peers_certificate(pem: dict[str, Path], tmp_path: 
         (await run("echo", address, *title, "--tls-ca", pem["ca"])).check_done()
         (await run("echo", address, *title, "--tls-insecure")).check_done()
         ended = await run("echo", address, *title, "--tls")
-        ended.check(3, "no TLS connection", "certificate verify failed")
+        ended.check(3, "no TLS connection", "certificate verify failed", "add it to --tls-ca")
 
 
 async def test_tls_on_both_sides(pem: dict[str, Path], tmp_path: Path) -> None:
@@ -335,9 +364,9 @@ async def test_tls_on_both_sides(pem: dict[str, Path], tmp_path: Path) -> None:
         (
             await run("echo", *address, "--tls-ca", pem["ca"], "--tls-cert", pem["client"])
         ).check_done()
-        ended = await run("echo", *address, "--tls-ca", pem["ca"])
-        assert ended.code in (3, 4)
-        assert len(ended.errors) == 1
+        names = (f"localhost:{port}", *address[1:], "--tls-server-name", "127.0.0.1")
+        ended = await run("echo", *names, "--tls-ca", pem["ca"])
+        ended.check(3, f"no TLS connection to localhost:{port}: ", "give --tls-cert")
 
 
 async def test_tls_with_a_profile_a_server_name_and_a_password(
@@ -361,7 +390,7 @@ async def test_tls_with_a_profile_a_server_name_and_a_password(
         address = f"127.0.0.1:{await program.listening()}"
         options = ("--aec", "DIMSE-TRIO", "--tls-ca", pem["ca"])
         (await run("echo", address, *options, "--tls-server-name", "client.example")).check_done()
-        (await run("echo", address, *options)).check(3, "tls_server_name")
+        (await run("echo", address, *options)).check(3, "--tls-server-name")
 
 
 # -- the program itself ----------------------------------------------------------------------------

@@ -127,6 +127,56 @@ async def test_keys_of_a_worklist_are_in_its_scheduled_procedure_step(key: str) 
     assert "QueryRetrieveLevel" not in identifier
 
 
+async def test_a_table_of_a_worklist_has_short_headings_and_no_empty_sequences() -> None:
+    step = Dataset()
+    step.Modality = "CT"
+    item = Dataset()
+    item.PatientName = "DOE^JOHN"
+    item.ReferencedStudySequence = []
+    item.ScheduledProcedureStepSequence = [step]
+
+    class Worklist:
+        query_sop_classes = (dimse.uid_of("ModalityWorklistInformationModelFind"),)
+
+        async def handle_find(self, request: dimse.FindRequest) -> AsyncIterator[Dataset]:
+            yield item
+
+    async with served(Worklist()) as peer:
+        table = (await run("find", *peer, "--level", "worklist")).check_done().stdout
+    assert table.splitlines()[0].split() == ["PatientName", "Modality"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("-k", "Modality=CT"), "Modality is a key of the level series: did you mean Modalities"),
+        (
+            ("-k", "InstanceNumber=1"),
+            "InstanceNumber is a key of the level image: ask with --level",
+        ),
+        (
+            ("--level", "patient", "-k", "StudyDate=20260101"),
+            "StudyDate is a key of the level study",
+        ),
+    ],
+)
+async def test_a_key_below_the_level_is_sent_with_a_hint(
+    keeper: Keeper, arguments: tuple[str, ...], says: str
+) -> None:
+    async with served(keeper) as peer:
+        (await run("find", *peer, "--json", *arguments)).check(0, says)
+    assert len(keeper.identifiers) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("-k", "PatientID=1"), ("-k", "Modality"), ("--level", "image", "-k", "Modality=CT")],
+)
+async def test_other_keys_get_no_hint(keeper: Keeper, arguments: tuple[str, ...]) -> None:
+    async with served(keeper) as peer:
+        (await run("find", *peer, "--json", *arguments)).check_done()
+
+
 async def test_values_of_numbers_and_lists_are_sent_as_such(keeper: Keeper) -> None:
     uids = [str(uid) for uid in list(keeper.files)[:2]]
     async with served(keeper) as peer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 from pydicom import Dataset
 
@@ -56,13 +58,40 @@ def test_keys_of_a_worklist_are_in_its_scheduled_procedure_step(key: str) -> Non
         ("(0008,0030)=9am", "StudyTime '9am' is no DICOM time"),
         ("StudyInstanceUID=1.2\\abc", "is no UID"),
         ("SeriesNumber=abc", "SeriesNumber 'abc' is no whole number"),
-        ("ScheduledProcedureStepSequence.ScheduledProcedureStepStartDate=today", "no DICOM date"),
+        ("ScheduledProcedureStepSequence.ScheduledProcedureStepStartDate=todays", "no DICOM date"),
         ("Rows=many", "Rows=many: no value"),
     ],
 )
 def test_values_are_checked_as_those_of_a_query(key: str, message: str) -> None:
     with pytest.raises(dimse.QueryError, match=message):
         asked(key)
+
+
+@pytest.mark.parametrize(
+    ("value", "days"),
+    [
+        ("today", "{0}"),
+        ("today-7", "{-7}"),
+        ("today+1", "{1}"),
+        ("today-7..today", "{-7}-{0}"),
+        ("today-7-today", "{-7}-{0}"),
+        ("today-", "{0}-"),
+        ("-today", "-{0}"),
+        ("20000101-today", "20000101-{0}"),
+        ("today-30000101", "{0}-30000101"),
+        ("20000101..20000102", "20000101-20000102"),
+    ],
+)
+def test_a_date_may_be_today_and_days_from_it(value: str, days: str) -> None:
+    today = dt.date.today()
+    for number in (-7, 0, 1):
+        day = today + dt.timedelta(days=number)
+        days = days.replace(f"{{{number}}}", day.strftime("%Y%m%d"))
+    assert asked(f"StudyDate={value}").StudyDate == days
+
+
+def test_today_is_a_word_where_no_date_is_meant() -> None:
+    assert asked("StudyDescription=today..").StudyDescription == "today.."
 
 
 def test_times_may_run_over_midnight_with_a_range_of_dates() -> None:
@@ -108,6 +137,7 @@ def test_values_are_shown_as_text() -> None:
     data_set.PatientName = "DOE^JOHN"
     data_set.ImageType = ["ORIGINAL", "PRIMARY"]
     data_set.StudyDate = None
+    data_set.ReferencedImageSequence = []
     data_set.add_new(0x7FE00010, "OB", bytes(16))
     first.Modality, second.Modality = "CT", "MR"
     data_set.ScheduledProcedureStepSequence = [first, second]
@@ -117,6 +147,7 @@ def test_values_are_shown_as_text() -> None:
         (0x00080020,): "",
         (0x00080030,): "",
         (0x7FE00010,): "16 bytes",
+        (0x00081140,): "",
         (0x00400100,): "2 items",
         (0x00400100, 0x00080060): "CT; MR",
         (0x00400100, 0x00080020): "",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pydicom
 import pytest
 from pydicom import Dataset
+from pydicom.data import get_testdata_file
 
 from .program import Running, run
 
@@ -34,7 +35,7 @@ async def test_a_step_is_created_from_what_find_prints_and_completed(
     item, steps = tmp_path / "item.json", tmp_path / "steps"
     async with await Running.start("worklist", folder, "--steps", steps, "--port", 0) as program:
         peer = (f"127.0.0.1:{await program.listening()}", "--aec", "DIMSE-TRIO")
-        found = await run("find", *peer, "--model", "worklist", "--json")
+        found = await run("find", *peer, "--level", "worklist", "--json")
         item.write_text(found.check_done().stdout)
         created = await run("mpps", "create", *peer, "--item", item)
         uid = created.check_done().stdout.strip()
@@ -73,6 +74,29 @@ async def test_a_step_is_given_up_for_a_reason(folder: Path, tmp_path: Path) -> 
     assert code.CodeValue == "110505"
 
 
+async def test_a_step_is_changed_under_way(files: list[Path], folder: Path, tmp_path: Path) -> None:
+    async with await Running.start("worklist", folder, "--steps", tmp_path, "--port", 0) as program:
+        peer = f"127.0.0.1:{await program.listening()}"
+        (await run("mpps", "create", peer)).check(2, "needs Modality: give that with -k KEY=VALUE")
+        (await run("mpps", "create", peer, "-k", "Modality=US", "--uid", "1.2.3")).check_done()
+        keys = ("-k", "PerformedProcedureStepDescription=Abdomen", "--protocol", "ABDOMEN")
+        (await run("mpps", "update", peer, "1.2.3", files[0], *keys)).check_done()
+    step = pydicom.dcmread(tmp_path / "1.2.3.dcm")
+    assert step.PerformedProcedureStepStatus == "IN PROGRESS"
+    assert step.PerformedProcedureStepDescription == "Abdomen"
+    assert len(step.PerformedSeriesSequence) == 1
+
+
+async def test_files_without_a_protocol_name_and_no_files_are_explained(tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    complete = ("mpps", "complete", "127.0.0.1:1", "1.2.3", bare)
+    (await run(*complete)).check(1, "there are no DICOM files")
+    data_set = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
+    data_set.save_as(bare / "ct.dcm")
+    (await run(*complete)).check(2, "Protocol Name", "--protocol")
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -80,6 +104,7 @@ async def test_a_step_is_given_up_for_a_reason(folder: Path, tmp_path: Path) -> 
         (("create", "127.0.0.1:1", "-k", "PatientNam=X"), "PatientName"),
         (("create", "127.0.0.1:1", "-k", "ProcedureCodeSequence.CodeValue=1"), "sequence"),
         (("complete", "127.0.0.1:1", "1.2.3"), "FILES"),
+        (("update", "127.0.0.1:1", "1.2.3"), "FILES"),
         (("discontinue", "127.0.0.1:1", "1.2.3", "--reason", "boredom"), "unspecified"),
     ],
 )

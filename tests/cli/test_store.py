@@ -7,6 +7,7 @@ import io
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -124,8 +125,31 @@ async def test_a_file_that_cannot_be_sent_is_named(name: str, says: str) -> None
     assert summary(ended).startswith("0 sent, 1 failed, ")
 
 
-async def test_a_folder_without_files_is_no_failure(tmp_path: Path) -> None:
-    (await run("store", "127.0.0.1:1", tmp_path)).check(0, "nothing to send")
+async def test_a_refused_transfer_syntax_names_the_option(
+    study: dict[str, Any], tmp_path: Path
+) -> None:
+    rle = study["RLELossless"].path
+    context = dimse.PresentationContext(
+        dimse.Instance.from_file(rle).sop_class_uid, ("1.2.840.10008.1.2.1",)
+    )
+
+    class Plain:
+        async def handle_store(self, request: dimse.StoreRequest) -> dimse.Status:
+            return dimse.Status.SUCCESS
+
+    other = tmp_path / "plain.dcm"
+    data_set = pydicom.dcmread(rle)
+    data_set.decompress()
+    data_set.save_as(other)
+    async with served(Plain(), contexts=[context]) as peer:
+        ended = await run("store", *peer, rle, other)
+    assert ended.code == 1
+    assert "(--on-mismatch transcode)" in ended.stderr
+    assert "on_mismatch=" not in ended.stderr
+
+
+async def test_a_folder_without_files_is_a_failure(tmp_path: Path) -> None:
+    (await run("store", "127.0.0.1:1", tmp_path)).check(1, "nothing to send")
 
 
 async def test_a_broken_file_does_not_keep_the_good_ones(empty: Keeper, folder: Path) -> None:

@@ -78,14 +78,14 @@ def cli(context: click.Context) -> ExitCode:
     \b
     Examples:
       dimse-trio echo 127.0.0.1:11112 --aec ARCHIVE
-      dimse-trio store 127.0.0.1:11112 FOLDER FILE
-      dimse-trio find 127.0.0.1:11112 --level study -k PatientName=DOE* --json
-      dimse-trio get 127.0.0.1:11112 --level study -k StudyInstanceUID=1.2.3 --output FOLDER
-      dimse-trio move 127.0.0.1:11112 -k StudyInstanceUID=1.2.3 --destination WORKSTATION
-      dimse-trio commit 127.0.0.1:11112 FOLDER FILE
+      dimse-trio store 127.0.0.1:11112 --aec ARCHIVE FOLDER FILE
+      dimse-trio find ARCHIVE --level study -k PatientName=DOE* --json
+      dimse-trio get ARCHIVE --level study -k StudyInstanceUID=1.2.3 --output FOLDER
+      dimse-trio move ARCHIVE -k StudyInstanceUID=1.2.3 --destination WORKSTATION
+      dimse-trio commit ARCHIVE FOLDER FILE
       dimse-trio archive FOLDER --port 11112 --aet ARCHIVE --peer WORKSTATION=127.0.0.1:11113
       dimse-trio receive FOLDER --port 11113 --aet WORKSTATION
-      dimse-trio ups find 127.0.0.1:11112 -k ProcedureStepState=SCHEDULED
+      dimse-trio ups find 127.0.0.1:11112 --aec WORKLIST -k ProcedureStepState=SCHEDULED
       dimse-trio worklist FOLDER --port 11114 --aet RIS
       dimse-trio dump FILE -k PatientID
       dimse-trio create query.dcm QueryRetrieveLevel=STUDY PatientName=DOE*

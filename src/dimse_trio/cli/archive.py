@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.util import find_spec
+from typing import Literal
 
 import click
 
@@ -41,6 +42,14 @@ logger = logging.getLogger("dimse_trio.cli")
     help="Where C-MOVE may send to, and late reports of storage commitment go: AE title and"
     " HOST:PORT, or a name in the peers file. May be repeated.",
 )
+@click.option(
+    "--on-mismatch",
+    type=click.Choice(["error", "transcode"]),
+    default="error",
+    show_default=True,
+    help="What to do in C-GET and C-MOVE about a compressed instance whose transfer syntax the"
+    " receiver does not take: report it as failed, or decompress it.",
+)
 @click.option("--rebuild-index", is_flag=True, help="Read all files anew first.")
 @peers_file_option
 @listener_options
@@ -48,6 +57,7 @@ def archive(
     listener: Listener,
     folder: str,
     peers: tuple[str, ...],
+    on_mismatch: Literal["error", "transcode"],
     rebuild_index: bool,
     peers_file: str | None,
     verbose: int,
@@ -86,7 +96,7 @@ def archive(
             )
             yield archive
 
-    return listen(listener, make_handler, destinations)
+    return listen(listener, make_handler, destinations, on_mismatch=on_mismatch)
 
 
 def destination(text: str, peers_file: str | None) -> tuple[str, dimse.Destination]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -12,10 +13,14 @@ import dimse_trio as dimse
 
 from .errors import EPILOG, ExitCode, describe, report
 from .options import CONTEXT_SETTINGS, Client, client_options, output_options, peer_argument
-from .output import Format, Output
+from .output import Format, Output, counted
+from .peers import TLSOptions
 from .progress import bar
 from .running import Work, run
+from .tls import server_ssl_context
 
+_PATIENCE = 3600.0
+"""Seconds for all of it, where --timeout does not say; a peer may never report."""
 _COLUMNS = ("path", "sop_instance_uid", "committed", "reason", "meaning", "retrieve_ae_title")
 
 
@@ -25,6 +30,7 @@ class _Listening:
 
     host: str | None
     port: int
+    ssl_context: ssl.SSLContext | None = attrs.field(default=None, repr=False)
 
 
 @click.command(
@@ -45,6 +51,12 @@ class _Listening:
     metavar="HOST",
     help="With --listen-port, the address to listen on.  [default: all of this machine's]",
 )
+@click.option(
+    "--listen-tls",
+    is_flag=True,
+    help="With --listen-port, TLS there too, with --tls-cert and --tls-key; the peer has to show a"
+    " certificate that --tls-ca vouches for, if that is given.",
+)
 @output_options()
 @client_options
 def commit(
@@ -52,6 +64,7 @@ def commit(
     paths: tuple[str, ...],
     listen_port: int | None,
     listen_host: str | None,
+    listen_tls: bool,
     output: Format,
 ) -> ExitCode:
     """Ask PEER whether DICOM files, which it has been sent before, are safe with it.
@@ -59,19 +72,25 @@ def commit(
     A PATH is a file, or a folder with all files in it. PEER reports on the same association, or on
     one that it opens to the address that it has for --aet: give that one's port as --listen-port.
     What PEER does not commit to is named on standard error, and may not be deleted here. There is a
-    line for each file: whether it is committed, and else the reason. --timeout ends the wait.
+    line for each file: whether it is committed, and else the reason. That there is no file to ask
+    about is a failure. The wait ends with --timeout, and without it after an hour (3600 s).
 
     \b
     Examples:
       dimse-trio commit 127.0.0.1:11112 --aec ARCHIVE image.dcm
       dimse-trio commit ARCHIVE /data/studies --aet US --listen-port 11113 --timeout 600
     """  # noqa: D301 - \b is for click
-    listening = None if listen_port is None else _Listening(listen_host, listen_port)
+    listening = None
+    if listen_port is not None:
+        tls = attrs.evolve(client.tls, enabled=True) if listen_tls else TLSOptions()
+        listening = _Listening(listen_host, listen_port, server_ssl_context(tls))
+    elif listen_tls:
+        raise click.UsageError("--listen-tls needs --listen-port")
 
     async def command(work: Work) -> ExitCode:
         return await _commit(work, client, paths, listening, output)
 
-    return run(command, timeout=client.timeout)
+    return run(command, timeout=client.timeout or _PATIENCE)
 
 
 async def _commit(
@@ -100,9 +119,11 @@ async def _commit(
             work.association(client.association(dimse.commitment_contexts())) as association,
             association.commit(instances, listener=listener) as commitment,
         ):
+            work.awaits = _awaits(len(instances), listening)
             results.append(await commitment.wait())
     elif not unreadable:
         report("there is nothing to ask about")
+        return ExitCode.FAILED
     if work.stopped is not None or (instances and not results):
         return ExitCode.DONE  # which Work reports
     uncommitted = 0
@@ -110,6 +131,14 @@ async def _commit(
         uncommitted = await _rows(output, instances, result)
     await output.finish(drop_empty=("reason", "meaning", "retrieve_ae_title"))
     return ExitCode.FAILED if uncommitted or unreadable else ExitCode.DONE
+
+
+def _awaits(number: int, listening: _Listening | None) -> str:
+    """What has not come when the wait is over, and what may be the matter."""
+    said = f"{counted(number, 'file')} not reported about, and not to be taken for safe"
+    if listening is None:
+        return f"{said}; if the peer reports on an association of its own, give --listen-port"
+    return f"{said}; check the address that the peer has for --aet"
 
 
 @asynccontextmanager
@@ -126,6 +155,7 @@ async def _listener(
         listening.port,
         host=listening.host,
         ae_title=client.calling_ae_title,
+        ssl_context=listening.ssl_context,
         instruments=client.instruments,
     ) as server:
         yield listener

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -88,8 +89,41 @@ def is_expected(error: BaseException) -> bool:
     return isinstance(error, kinds)
 
 
+_OPTIONS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(said), option)
+    for said, option in (
+        (r"\badd it to ca\b", "add it to --tls-ca"),
+        (r"\bas tls_server_name\b", "with --tls-server-name"),
+        (r"\b(?<!-)ca (?=\S+: )", "--tls-ca "),
+        (r"\b(?<!-)certificate (?=\S+(?:: |, key|; if))", "--tls-cert "),
+        (r"\b(?<!-)key (?=\S+: )", "--tls-key "),
+        (r"; give its password$", "; give its password with --tls-key-password-file"),
+        (r"give the file that has it as key$", "give the file that has it with --tls-key"),
+        (r"\ba server needs ca$", "a listener needs --tls-ca"),
+        (
+            r"\(mutual TLS\): give one that it trusts",
+            "(mutual TLS): give --tls-cert, and --tls-key",
+        ),
+        (r" \(Timeouts\.connect\)", " (--connect-timeout)"),
+        (r" \(Timeouts\.\w+\)", ""),
+        (r'on_mismatch="transcode"', "--on-mismatch transcode"),
+        (r"for which commit takes a listener$", "for which commit has --listen-port"),
+        (r": give a value by keyword, or a PerformedSeries$", ": give that with -k KEY=VALUE"),
+    )
+)
+"""What the library says of its arguments, and what that is on the command line."""
+
+
 def describe(error: BaseException) -> str:
     """An error in words, without its type where the words suffice."""
+    text = _in_words(error)
+    if isinstance(error, dimse.DimseError):
+        for said, option in _OPTIONS:
+            text = said.sub(option, text)
+    return text
+
+
+def _in_words(error: BaseException) -> str:
     if isinstance(error, click.ClickException):
         return error.format_message()
     if isinstance(error, OSError) and not isinstance(error, dimse.DimseError):

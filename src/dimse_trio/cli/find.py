@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +12,7 @@ import dimse_trio as dimse
 
 from .errors import EPILOG, ExitCode, report
 from .keys import LEVELS, Attribute, make_query, parse_keys
+from .levels import level_hint
 from .options import (
     CONTEXT_SETTINGS,
     Client,
@@ -76,9 +79,12 @@ def find(
       dimse-trio find ARCHIVE --level series -k StudyInstanceUID=1.2.3 --csv
       dimse-trio find RIS --level worklist -k Modality=MR
     """  # noqa: D301 - \b is for click
-    query, attributes = make_query(level, parse_keys(keys), model=model, return_keys=not only_keys)
+    parsed = parse_keys(keys)
+    query, attributes = make_query(level, parsed, model=model, return_keys=not only_keys)
+    if query.level and (hint := level_hint(level, parsed)):
+        report(hint)
     if output is Format.TABLE:
-        named = {key.attribute.tags for key in parse_keys(keys)}
+        named = {key.attribute.tags for key in parsed}
         attributes = [
             attribute
             for attribute in attributes
@@ -100,7 +106,7 @@ async def _find(
     limit: int | None,
 ) -> ExitCode:
     names = [attribute.name for attribute in attributes]
-    output = Output(work.output_closed, format, names)
+    output = Output(work.output_closed, format, names, headings=headings(names))
     count = 0
     failure: dimse.DimseError | None = None
     with bar("finding", format) as progress:
@@ -127,6 +133,13 @@ async def _find(
     if not count and output.is_table and work.stopped is None:
         report("no matches")
     return ExitCode.DONE
+
+
+def headings(names: Sequence[str]) -> dict[str, str]:
+    """Short headings of a table for columns that are paths: the last keyword, if it is unique."""
+    last = {name: name.rpartition(".")[2] for name in names}
+    times = Counter(last.values())
+    return {name: short if times[short] == 1 else name for name, short in last.items()}
 
 
 def json_model(match: Dataset) -> dict[str, Any]:

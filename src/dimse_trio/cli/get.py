@@ -68,7 +68,7 @@ def get(
 
     \b
     Examples:
-      dimse-trio get 127.0.0.1:11112 --level study -k StudyInstanceUID=1.2.3 --output FOLDER
+      dimse-trio get 127.0.0.1:11112 --aec ARCHIVE -k StudyInstanceUID=1.2.3 --output FOLDER
       dimse-trio get ARCHIVE --level series -k StudyInstanceUID=1.2.3 -k SeriesInstanceUID=1.2.3.1
     """  # noqa: D301 - \b is for click
     query = retrieve_query(level, keys, model)

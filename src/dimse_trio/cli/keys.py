@@ -3,10 +3,13 @@
 A path names items of sequences, from the outside in: `ScheduledProcedureStepSequence.Modality`,
 `0040,0100.0008,0060`. Tags are `(0010,0010)`, `0010,0010` or `00100010`. DCMTK's item number `[0]`
 may stand behind a sequence: in an identifier there is only that item (PS3.4 §C.2.2.2.6).
+
+A date may be `today`, `today-7` or `today+1`, and a range of such dates `today-7..today`.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 _TAG = re.compile(r"\(?([0-9a-fA-F]{4}),?([0-9a-fA-F]{4})\)?")
 _ITEM = re.compile(r"\[0\]$")
+_TODAY = re.compile(r"\btoday([+-][0-9]{1,5}(?![0-9]))?")
 _INTEGERS = frozenset(("US", "SS", "UL", "SL", "UV", "SV"))
 _FLOATS = frozenset(("FL", "FD"))
 _CHECKED = frozenset(("DA", "TM", "DT", "UI", "IS", "DS"))
@@ -69,8 +73,23 @@ def parse_keys(keys: Iterable[str]) -> list[Key]:
         for tag in tags[:-1]:
             if vr_of(tag) != "SQ":
                 raise dimse.QueryError(f"{text}: {Attribute((tag,)).name} is no sequence")
+        if equals and value and vr_of(tags[-1]) == "DA":
+            value = _dates(value, text)
         parsed.append(Key(Attribute(tags), value if equals and value else None))
     return parsed
+
+
+def _dates(value: str, key: str) -> str:
+    """Dates with `today` and days from it as DICOM has them; `..` is the hyphen of a range."""
+
+    def day(match: re.Match[str]) -> str:
+        try:
+            moment = dt.date.today() + dt.timedelta(days=int(match[1] or 0))
+        except OverflowError:
+            raise dimse.QueryError(f"{key}: there is no such day") from None
+        return f"{moment.year:04}{moment:%m%d}"
+
+    return _TODAY.sub(day, value).replace("..", "-")
 
 
 def tag_of(segment: str, key: str, *, private: bool = False) -> int:
@@ -228,6 +247,8 @@ def _text(data_set: Dataset, tags: Sequence[int]) -> str:
             return ""
         if element.VR == "SQ":
             if len(tags) == 1:
+                if not element.value:
+                    return ""
                 return f"{len(element.value)} item{'s' * (len(element.value) != 1)}"
             return "; ".join(filter(None, (_text(item, tags[1:]) for item in element.value)))
         if isinstance(element.value, bytes):

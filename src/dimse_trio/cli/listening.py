@@ -10,6 +10,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
+from typing import Literal
 
 import trio
 
@@ -89,9 +90,10 @@ class Standing:
 class Listening(Standing):
     """A listener while it runs."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, on_mismatch: Literal["error", "transcode"]) -> None:
         super().__init__()
         self._listener = listener
+        self._on_mismatch: Literal["error", "transcode"] = on_mismatch
 
     async def serve(
         self,
@@ -113,6 +115,7 @@ class Listening(Standing):
             accept_unknown_storage=listener.accept_unknown_storage,
             ssl_context=listener.ssl_context,
             peers=peers,
+            on_mismatch=self._on_mismatch,
             max_associations=listener.max_associations,
             max_associations_per_peer=listener.max_associations_per_peer,
             max_pdu_length=listener.max_pdu_length,
@@ -136,6 +139,8 @@ def listen(
     listener: Listener,
     make_handler: Callable[[Listening], AbstractAsyncContextManager[object]],
     peers: Peers | None = None,
+    *,
+    on_mismatch: Literal["error", "transcode"] = "error",
 ) -> ExitCode:
     """Listen under Trio until SIGINT or SIGTERM.
 
@@ -143,6 +148,7 @@ def listen(
         listener: What the command line says.
         make_handler: Opens the handler, and closes it when no association is left.
         peers: Where a C-MOVE may go.
+        on_mismatch: What C-GET and C-MOVE do about transfer syntaxes that are not taken.
     """
-    listening = Listening(listener)
+    listening = Listening(listener, on_mismatch)
     return trio.run(listening.run, lambda: listening.serve(make_handler, peers))

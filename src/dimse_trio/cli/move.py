@@ -83,7 +83,7 @@ def move(
 
     \b
     Examples:
-      dimse-trio move 127.0.0.1:11112 -k StudyInstanceUID=1.2.3 --destination WORKSTATION
+      dimse-trio move ARCHIVE -k StudyInstanceUID=1.2.3 --destination WORKSTATION
       dimse-trio move ARCHIVE -k StudyInstanceUID=1.2.3 --aet US --receive FOLDER \\
           --receive-port 11113
     """  # noqa: D301 - \b is for click

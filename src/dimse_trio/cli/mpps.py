@@ -64,15 +64,16 @@ _series_options = (
     short_help="Report what a modality performs (MPPS).",
 )
 def mpps() -> None:
-    """Modality Performed Procedure Steps (PS3.4 Annex F): begin, end and read them.
+    """Modality Performed Procedure Steps (PS3.4 Annex F): begin, change, end and read them.
 
     They are received by `dimse-trio worklist --steps`.
 
     \b
     Examples:
-      dimse-trio find RIS --model worklist -k PatientID=4711 --json > item.json
+      dimse-trio find RIS --level worklist -k PatientID=4711 --json > item.json
       uid=$(dimse-trio mpps create RIS --item item.json)
-      dimse-trio mpps complete RIS $uid images/
+      dimse-trio mpps update RIS $uid -k PerformedProcedureStepDescription=Head
+      dimse-trio mpps complete RIS $uid images/ --protocol HEAD
     """  # noqa: D301 - \b is for click
 
 
@@ -115,6 +116,41 @@ def create(
     return run(command, timeout=client.timeout)
 
 
+@mpps.command(context_settings=CONTEXT_SETTINGS, epilog=EPILOG, short_help="Change a step.")
+@peer_argument
+@click.argument("uid")
+@_files
+@_series_options[0]
+@_series_options[1]
+@_attributes
+@client_options
+def update(
+    client: Client,
+    uid: str,
+    files: tuple[str, ...],
+    protocol: str | None,
+    retrieve_aet: str | None,
+    keys: tuple[str, ...],
+) -> ExitCode:
+    """Tell PEER what is new of the step UID, which stays IN PROGRESS (N-SET).
+
+    FILES are all that it has made until now: what was said of its series before is replaced.
+    """
+    if not files and not keys:
+        raise click.UsageError("say what is new: FILES, or attributes with -k")
+    values = _values(keys)
+
+    async def command(work: Work) -> ExitCode:
+        series = await _series(files, protocol, retrieve_aet)
+        if files and not series:
+            raise CommandFailed("there are no DICOM files in FILES")
+        async with work.association(client.association(_contexts(STEP))) as association:
+            await association.resume_performed_step(uid).update(*series, **values)
+        return ExitCode.DONE
+
+    return run(command, timeout=client.timeout)
+
+
 @mpps.command(context_settings=CONTEXT_SETTINGS, epilog=EPILOG, short_help="End a step well.")
 @peer_argument
 @click.argument("uid")
@@ -140,6 +176,14 @@ def complete(
 
     async def command(work: Work) -> ExitCode:
         series = await _series(files, protocol, retrieve_aet)
+        if not series:
+            raise CommandFailed("there are no DICOM files in FILES: a step is COMPLETED with some")
+        if unnamed := [each.series_instance_uid for each in series if not each.protocol_name]:
+            raise CommandFailed(
+                f"the files of series {unnamed[0]} have no Protocol Name, and none may be without:"
+                " give it with --protocol",
+                ExitCode.USAGE,
+            )
         async with work.association(client.association(_contexts(STEP))) as association:
             step = association.resume_performed_step(uid)
             await step.complete(*series, **_values(keys))

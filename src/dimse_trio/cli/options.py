@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import ssl
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -24,6 +25,7 @@ CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 DEFAULT_AE_TITLE = "DIMSE-TRIO"
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_ADDRESS = re.compile(r"^(no TLS connection to )\S+:\d+:")
 SECONDS = click.FloatRange(min=0, min_open=True)
 PORT = click.IntRange(0, 65535)
 
@@ -48,7 +50,7 @@ class Client:
     timeouts: dimse.Timeouts
     max_pdu_length: int | None
     ssl_context: ssl.SSLContext | None = attrs.field(repr=False)
-    tls_server_name: str | None
+    tls: TLSOptions = attrs.field(repr=False)
     user_identity: dimse.UserIdentity | None
     instruments: tuple[dimse.Instrument, ...] = ()
 
@@ -68,7 +70,7 @@ class Client:
                 calling_ae_title=self.calling_ae_title,
                 contexts=contexts,
                 ssl_context=self.ssl_context,
-                tls_server_name=self.tls_server_name,
+                tls_server_name=self.tls.server_name,
                 user_identity=self.user_identity,
                 timeouts=self.timeouts,
                 instruments=self.instruments,
@@ -76,9 +78,10 @@ class Client:
             ) as association:
                 yield association
         except dimse.ConnectionFailed as error:
-            if self.peer.hint:
-                raise dimse.ConnectionFailed(f"{error}; {self.peer.hint}") from error
-            raise
+            # of a connection that ends after the handshake, the library knows the address alone
+            text = _ADDRESS.sub(lambda m: f"{m[1]}{self.peer.host}:{self.peer.port}:", str(error))
+            hint = f"; {self.peer.hint}" if self.peer.hint else ""
+            raise dimse.ConnectionFailed(text + hint) from error
 
 
 def peer_argument(command: CommandT) -> CommandT:
@@ -210,7 +213,7 @@ def client_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode]:
             timeouts=timeouts,
             max_pdu_length=max_pdu,
             ssl_context=client_ssl_context(options),
-            tls_server_name=options.server_name,
+            tls=options,
             user_identity=IdentityOptions(user, passcode_file, kerberos, saml, jwt).identity(),
             instruments=watching.instruments(verbose, capture),
         )
@@ -251,7 +254,8 @@ keys_option = click.option(
     metavar="KEY[=VALUE]",
     multiple=True,
     help="A key by keyword, tag or path: PatientName=DOE*, (0010,0020)=1, "
-    "ScheduledProcedureStepSequence.Modality=CT. Without a value it is only asked for.",
+    "ScheduledProcedureStepSequence.Modality=CT. Without a value it is only asked for."
+    " Dates may be today, today-7, today-7..today.",
 )
 
 
@@ -271,7 +275,8 @@ def level_option(*names: str) -> Callable[[CommandT], CommandT]:
         type=click.Choice(names, case_sensitive=False),
         default="study",
         show_default=True,
-        help="Query/Retrieve Level.",
+        help="Query/Retrieve Level"
+        + ("; worklist is for a modality worklist." if "worklist" in names else "."),
     )
 
 
@@ -319,9 +324,14 @@ _listener_options = all_of(
         "--port", type=PORT, default=11112, show_default=True, help="Port; 0 for a free one."
     ),
     click.option(
-        "--aet", metavar="TITLE", default=DEFAULT_AE_TITLE, show_default=True, help="Our AE title."
+        "--aet",
+        metavar="TITLE",
+        help="Our AE title, by which peers have to call.  [default: any; we call ourselves"
+        f" {DEFAULT_AE_TITLE}]",
     ),
-    click.option("--accept-any-called-aet", is_flag=True, help="Answer to every called AE title."),
+    click.option(
+        "--accept-any-called-aet", is_flag=True, help="Answer to any called AE title despite --aet."
+    ),
     click.option(
         "--accept-unknown-storage",
         is_flag=True,
@@ -388,7 +398,7 @@ def listener_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode
     def with_listener(
         host: str,
         port: int,
-        aet: str,
+        aet: str | None,
         accept_any_called_aet: bool,
         accept_unknown_storage: bool,
         artim: float,
@@ -411,8 +421,8 @@ def listener_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode
         listener = Listener(
             host=None if host in ("", "*") else host.strip("[]"),
             port=port,
-            ae_title=aet,
-            accept_any_called_ae_title=accept_any_called_aet,
+            ae_title=aet or DEFAULT_AE_TITLE,
+            accept_any_called_ae_title=accept_any_called_aet or aet is None,
             accept_unknown_storage=accept_unknown_storage,
             max_associations=max_associations,
             max_associations_per_peer=max_associations_per_peer,

@@ -52,15 +52,22 @@ class Output:
         on_closed: What to do then: stop.
         format: How rows are printed.
         columns: Their names; of a table and of comma-separated values only these are printed.
+        headings: What a table calls them, where that is not their name.
     """
 
     def __init__(
-        self, on_closed: Callable[[], None], format: Format, columns: Sequence[str] = ()
+        self,
+        on_closed: Callable[[], None],
+        format: Format,
+        columns: Sequence[str] = (),
+        *,
+        headings: Mapping[str, str] | None = None,
     ) -> None:
         self._on_closed = on_closed
         self._closed = False
         self.format = format
         self._columns = list(columns)
+        self._headings = headings or {}
         self._rows: list[list[str]] = []
         self._lock = trio.Lock()
         self._header_written = False
@@ -101,7 +108,8 @@ class Output:
             for index, name in enumerate(self._columns)
             if name not in optional or any(row[index] for row in self._rows)
         ]
-        header = [self._columns[index] for index in shown]
+        names = [self._columns[index] for index in shown]
+        header = [self._headings.get(name, name) for name in names]
         rows = [[one_line(row[index]) for index in shown] for row in self._rows]
         if stdout_is_terminal():
             _rich_table(header, rows)

@@ -201,4 +201,8 @@ def find_peer(text: str, peers_file: str | None) -> Peer:
     if path is not None and port is None:
         near = difflib.get_close_matches(text, peers, n=3, cutoff=0.5) or sorted(peers)[:8]
         hint = f"{path} has no peer {text}; it has {', '.join(near) or 'none'}"
+    elif port is None and host != "localhost" and not set(host) & set(".:"):
+        # it looks as a name in a peers file does
+        places = f"./{FILE_NAME} nor {config_folder() / FILE_NAME}"
+        hint = f"if {text} is a peer's name: there is no peers file, neither {places}"
     return Peer(host, DEFAULT_PORT if port is None else port, hint=hint)

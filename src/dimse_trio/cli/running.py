@@ -40,6 +40,8 @@ class Work:
 
     def __init__(self) -> None:
         self.stopped: Stop | None = None
+        self.awaits = ""
+        """What is said besides if the time is over: what has not come."""
         self._polite: list[trio.CancelScope] = []
         self._everything = trio.CancelScope()
 
@@ -123,7 +125,8 @@ class Work:
 
     async def _watch_clock(self, timeout: float) -> None:
         await trio.sleep(timeout)
-        self.stop(Stop(ExitCode.TIMED_OUT, f"timed out after {timeout:g} s"))
+        why = f"timed out after {timeout:g} s"
+        self.stop(Stop(ExitCode.TIMED_OUT, f"{why}: {self.awaits}" if self.awaits else why))
 
 
 def run(

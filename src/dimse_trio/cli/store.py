@@ -55,7 +55,8 @@ def store(
 ) -> ExitCode:
     """Send DICOM files to PEER: every PATH that is a file, and all files in those that are folders.
 
-    Hidden files and DICOMDIRs in folders are left out. Files are sent as they are where the peer
+    Hidden files and DICOMDIRs in folders are left out; that nothing is left to send is a failure.
+    Files are sent as they are where the peer
     accepts their transfer syntax. What cannot be sent is named on standard error, and the rest is
     sent. With --json and --csv there is a line for each file: path, SOP Instance UID, status, the
     transfer syntax that it was sent in, whether it was transcoded for that, and error.
@@ -111,6 +112,7 @@ class _Sending:
                 await self._fail(file.path, "", reason)
             if not instances and not bad:
                 report("there is nothing to send")
+                return ExitCode.FAILED
         with bar("sending", format, total=len(instances)) as self._progress:
             for group in dimse.split_instances(instances, transcode=self._transcode):
                 await self._send_group(group)

@@ -10,6 +10,7 @@ import click
 
 import dimse_trio as dimse
 
+from .errors import describe
 from .peers import TLSOptions
 
 PASSWORD_VARIABLE = "DIMSE_TRIO_TLS_KEY_PASSWORD"
@@ -53,7 +54,7 @@ def _context(options: TLSOptions, *, server: bool) -> ssl.SSLContext | None:
             verify=False if options.insecure else None,
         )
     except dimse.LocalProtocolError as error:
-        raise click.UsageError(f"TLS: {error}") from error
+        raise click.UsageError(f"TLS: {describe(error)}") from error
 
 
 def _password(options: TLSOptions) -> str | None:

@@ -11,8 +11,8 @@ import click
 import dimse_trio as dimse
 
 from .archive import destination
-from .errors import EPILOG, LISTENER_EPILOG, ExitCode
-from .find import json_model
+from .errors import EPILOG, LISTENER_EPILOG, ExitCode, report
+from .find import headings, json_model
 from .keys import Attribute, make_query, parse_keys
 from .listening import Listening, listen
 from .options import (
@@ -171,18 +171,22 @@ def find(client: Client, keys: tuple[str, ...], output: Format) -> ExitCode:
     names = [attribute.name for attribute in attributes]
 
     async def command(work: Work) -> ExitCode:
-        printed = Output(work.output_closed, output, names)
+        printed = Output(work.output_closed, output, names, headings=headings(names))
+        count = 0
         contexts = dimse.procedure_step_contexts()
         async with (
             work.association(client.association(contexts)) as association,
             Steps(association).find(identifier) as matches,
         ):
             async for match in matches:
+                count += 1
                 if output is Format.JSON:
                     await printed.json(json_model(match))
                 else:
                     await printed.row({a.name: a.text_in(match) for a in attributes})
         await printed.finish(drop_empty=names)
+        if not count and printed.is_table and work.stopped is None:
+            report("no matches")
         return ExitCode.DONE
 
     return run(command, timeout=client.timeout)
