@@ -113,3 +113,25 @@ async def test_a_command_line_that_makes_no_step_is_refused(
 ) -> None:
     (tmp_path / "README").write_text("no item")
     (await run("mpps", *arguments, cwd=tmp_path)).check(2, says)
+
+
+async def test_the_files_of_another_patient_are_not_what_the_step_has_made(
+    folder: Path, tmp_path: Path
+) -> None:
+    image = get_testdata_file("CT_small.dcm")
+    async with await Running.start("worklist", folder, "--steps", tmp_path, "--port", 0) as program:
+        peer = f"127.0.0.1:{await program.listening()}"
+        keys = ("-k", "Modality=CT", "-k")
+        for uid, patient in (("1.2.3", "4711"), ("1.2.4", "1CT1"), ("1.2.5", "")):
+            await run("mpps", "create", peer, *keys, f"PatientID={patient}", "--uid", uid)
+        complete = ("mpps", "complete", peer)
+        refused = await run(*complete, "1.2.3", image, "--protocol", "HEAD")
+        refused.check(2, "not of the step's patient", "--any-patient")
+        both = (image, get_testdata_file("MR_small.dcm"), "--protocol", "HEAD")
+        (await run(*complete, "1.2.4", *both)).check(2, "of 2 patients", "--any-patient")
+        (await run(*complete, "1.2.4", *both, "--any-patient")).check_done()
+        (await run(*complete, "1.2.5", image, "--protocol", "HEAD")).check_done()
+    states = [
+        pydicom.dcmread(tmp_path / f"1.2.{n}.dcm").PerformedProcedureStepStatus for n in "345"
+    ]
+    assert states == ["IN PROGRESS", "COMPLETED", "COMPLETED"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import click
 import trio
 
@@ -28,7 +30,7 @@ from .running import Work, run
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-STEP = dimse.uid_of("ModalityPerformedProcedureStep")
+_contexts = dimse.performed_step_contexts
 RETRIEVE = dimse.uid_of("ModalityPerformedProcedureStepRetrieve")
 _REASONS = {
     "doctor": ("110500", "Doctor canceled procedure"),
@@ -51,11 +53,78 @@ _attributes = click.option(
     multiple=True,
     help="An attribute by keyword, tag or path, and its value. May be repeated.",
 )
-_files = click.argument("files", nargs=-1, type=click.Path(exists=True))
-_series_options = (
-    click.option("--protocol", metavar="NAME", help="Protocol Name where FILES have none."),
-    click.option("--retrieve-aet", metavar="TITLE", help="AE title to retrieve FILES from."),
-)
+
+
+@attrs.define
+class _Made:
+    """What a step has made, as `_files` were told; read before there is an association."""
+
+    files: tuple[str, ...]
+    protocol: str | None
+    retrieve_ae_title: str | None
+    any_patient: bool
+    _patient_ids: set[str] = attrs.field(init=False, factory=set[str])
+
+    async def series(self) -> list[dimse.PerformedSeries]:
+        """The series of the files and of all in folders, which are of one patient."""
+        instances, unreadable = await dimse.scan_files(self.files)
+        if unreadable:
+            raise CommandFailed(f"{unreadable[0].path}: {unreadable[0].error}")
+        if self.files and not instances:
+            raise CommandFailed("there are no DICOM files in FILES")
+        headers = await trio.to_thread.run_sync(_headers, instances)
+        self._patient_ids = {_patient_id(header) for header in headers}
+        if len(self._patient_ids) > 1 and not self.any_patient:
+            raise CommandFailed(
+                f"FILES are of {len(self._patient_ids)} patients, and a step is of one;"
+                " --any-patient does not look",
+                ExitCode.USAGE,
+            )
+        return _series_of(headers, self.protocol, self.retrieve_ae_title)
+
+    async def check_patient(self, association: dimse.Association, uid: str) -> None:
+        """Refuse the files of another patient, where the peer can be asked whose the step is."""
+        if self.any_patient or not self._patient_ids:
+            return
+        if association.negotiated.contexts_for(RETRIEVE):
+            step = await association.n_get(RETRIEVE, uid, ["PatientID"])
+            expected = _patient_id(step.data_set)
+            if expected and {expected} != self._patient_ids:
+                raise CommandFailed(
+                    "FILES are not of the step's patient; --any-patient does not look",
+                    ExitCode.USAGE,
+                )
+
+
+def _files(command: Callable[..., ExitCode]) -> Callable[..., ExitCode]:
+    """`FILES` and the options about them, which the command gets as one `_Made`."""
+
+    @functools.wraps(command)
+    def with_files(
+        files: tuple[str, ...],
+        protocol: str | None,
+        retrieve_aet: str | None,
+        any_patient: bool,
+        **others: Any,
+    ) -> ExitCode:
+        return command(made=_Made(files, protocol, retrieve_aet, any_patient), **others)
+
+    for decorate in reversed(
+        (
+            click.argument("files", nargs=-1, type=click.Path(exists=True)),
+            click.option("--protocol", metavar="NAME", help="Protocol Name where FILES have none."),
+            click.option(
+                "--retrieve-aet", metavar="TITLE", help="AE title to retrieve FILES from."
+            ),
+            click.option(
+                "--any-patient",
+                is_flag=True,
+                help="Do not refuse FILES whose Patient ID is not the step's.",
+            ),
+        )
+    ):
+        with_files = decorate(with_files)
+    return with_files
 
 
 @click.group(
@@ -106,7 +175,7 @@ def create(
         values.setdefault("PerformedStationAETitle", client.calling_ae_title)
 
     async def command(work: Work) -> ExitCode:
-        async with work.association(client.association(_contexts(STEP))) as association:
+        async with work.association(client.association(_contexts())) as association:
             step = await association.create_performed_step(
                 scheduled, sop_instance_uid=uid, **values
             )
@@ -120,31 +189,21 @@ def create(
 @peer_argument
 @click.argument("uid")
 @_files
-@_series_options[0]
-@_series_options[1]
 @_attributes
 @client_options
-def update(
-    client: Client,
-    uid: str,
-    files: tuple[str, ...],
-    protocol: str | None,
-    retrieve_aet: str | None,
-    keys: tuple[str, ...],
-) -> ExitCode:
+def update(client: Client, uid: str, made: _Made, keys: tuple[str, ...]) -> ExitCode:
     """Tell PEER what is new of the step UID, which stays IN PROGRESS (N-SET).
 
     FILES are all that it has made until now: what was said of its series before is replaced.
     """
-    if not files and not keys:
+    if not made.files and not keys:
         raise click.UsageError("say what is new: FILES, or attributes with -k")
     values = _values(keys)
 
     async def command(work: Work) -> ExitCode:
-        series = await _series(files, protocol, retrieve_aet)
-        if files and not series:
-            raise CommandFailed("there are no DICOM files in FILES")
-        async with work.association(client.association(_contexts(STEP))) as association:
+        series = await made.series()
+        async with work.association(client.association(_contexts())) as association:
+            await made.check_patient(association, uid)
             await association.resume_performed_step(uid).update(*series, **values)
         return ExitCode.DONE
 
@@ -155,36 +214,27 @@ def update(
 @peer_argument
 @click.argument("uid")
 @_files
-@_series_options[0]
-@_series_options[1]
 @_attributes
 @client_options
-def complete(
-    client: Client,
-    uid: str,
-    files: tuple[str, ...],
-    protocol: str | None,
-    retrieve_aet: str | None,
-    keys: tuple[str, ...],
-) -> ExitCode:
+def complete(client: Client, uid: str, made: _Made, keys: tuple[str, ...]) -> ExitCode:
     """Tell PEER that the step UID is COMPLETED, and which instances it has made (N-SET).
 
-    FILES are DICOM files, and folders of them.
+    FILES are DICOM files, and folders of them. They are to be of one patient, and of the step's,
+    which is looked at where PEER reads steps (MPPS Retrieve).
     """
-    if not files:
+    if not made.files:
         raise click.UsageError("a step is COMPLETED with one series at least: name its FILES")
 
     async def command(work: Work) -> ExitCode:
-        series = await _series(files, protocol, retrieve_aet)
-        if not series:
-            raise CommandFailed("there are no DICOM files in FILES: a step is COMPLETED with some")
+        series = await made.series()
         if unnamed := [each.series_instance_uid for each in series if not each.protocol_name]:
             raise CommandFailed(
-                f"the files of series {unnamed[0]} have no Protocol Name, and none may be without:"
-                " give it with --protocol",
+                f"the files of series {unnamed[0]} have no Protocol Name, and none may be"
+                " without: give it with --protocol",
                 ExitCode.USAGE,
             )
-        async with work.association(client.association(_contexts(STEP))) as association:
+        async with work.association(client.association(_contexts())) as association:
+            await made.check_patient(association, uid)
             step = association.resume_performed_step(uid)
             await step.complete(*series, **_values(keys))
         return ExitCode.DONE
@@ -203,25 +253,18 @@ def complete(
     show_default=True,
     help="Why: a code of PS3.16 CID 9300.",
 )
-@_series_options[0]
-@_series_options[1]
 @_attributes
 @client_options
 def discontinue(
-    client: Client,
-    uid: str,
-    files: tuple[str, ...],
-    reason: str,
-    protocol: str | None,
-    retrieve_aet: str | None,
-    keys: tuple[str, ...],
+    client: Client, uid: str, made: _Made, reason: str, keys: tuple[str, ...]
 ) -> ExitCode:
     """Tell PEER that the step UID is DISCONTINUED, and what it has made nevertheless (N-SET)."""
     code, meaning = _REASONS[reason.lower()]
 
     async def command(work: Work) -> ExitCode:
-        series = await _series(files, protocol, retrieve_aet)
-        async with work.association(client.association(_contexts(STEP))) as association:
+        series = await made.series()
+        async with work.association(client.association(_contexts())) as association:
+            await made.check_patient(association, uid)
             step = association.resume_performed_step(uid)
             await step.discontinue((code, "DCM", meaning), *series, **_values(keys))
         return ExitCode.DONE
@@ -237,16 +280,12 @@ def get(client: Client, uid: str) -> ExitCode:
     """Print the step UID as PEER has it, in the DICOM JSON Model (N-GET)."""
 
     async def command(work: Work) -> ExitCode:
-        async with work.association(client.association(_contexts(RETRIEVE))) as association:
+        async with work.association(client.association(_contexts())) as association:
             result = await association.n_get(RETRIEVE, uid)
             await Output(work.output_closed, Format.JSON).json(json_model(result.data_set))
         return ExitCode.DONE
 
     return run(command, timeout=client.timeout)
-
-
-def _contexts(sop_class_uid: str) -> list[dimse.PresentationContext]:
-    return [dimse.PresentationContext(sop_class_uid)]
 
 
 def _values(keys: Iterable[str]) -> dict[str, Any]:
@@ -257,14 +296,9 @@ def _values(keys: Iterable[str]) -> dict[str, Any]:
     return {key.attribute.name: key.value for key in parsed}
 
 
-async def _series(
-    files: Iterable[str], protocol: str | None, retrieve_aet: str | None
+def _series_of(
+    headers: Iterable[Dataset], protocol: str | None, retrieve_aet: str | None
 ) -> list[dimse.PerformedSeries]:
-    """The series of files and of all in folders."""
-    instances, unreadable = await dimse.scan_files(files)
-    if unreadable:
-        raise CommandFailed(f"{unreadable[0].path}: {unreadable[0].error}")
-    headers = await trio.to_thread.run_sync(_headers, instances)
     members: dict[str, list[Dataset]] = {}
     for header in headers:
         members.setdefault(str(header.get("SeriesInstanceUID", "")), []).append(header)
@@ -283,6 +317,10 @@ async def _series(
         )
         for uid, (first, *_) in members.items()
     ]
+
+
+def _patient_id(data_set: Dataset) -> str:
+    return str(data_set.get("PatientID") or "").strip()
 
 
 def _uids(header: Dataset) -> tuple[str, str]:
