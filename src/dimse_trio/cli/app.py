@@ -17,13 +17,16 @@ from .options import CONTEXT_SETTINGS
 
 COMMANDS = (
     "echo",
+    "probe",
     "find",
     "get",
+    "retrieve",
     "move",
     "store",
     "commit",
     "archive",
     "receive",
+    "forward",
     "worklist",
     "mpps",
     "ups",

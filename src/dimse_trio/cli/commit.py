@@ -5,26 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-import attrs
 import click
 
 import dimse_trio as dimse
 
 from .errors import EPILOG, ExitCode, describe, report
+from .jobs import OwnListener, listen_options
 from .options import CONTEXT_SETTINGS, Client, client_options, output_options, peer_argument
 from .output import Format, Output
 from .progress import bar
 from .running import Work, run
 
 _COLUMNS = ("path", "sop_instance_uid", "committed", "reason", "meaning", "retrieve_ae_title")
-
-
-@attrs.frozen
-class _Listening:
-    """Where reports on associations of their own may come to."""
-
-    host: str | None
-    port: int
 
 
 @click.command(
@@ -34,24 +26,13 @@ class _Listening:
 )
 @peer_argument
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
-@click.option(
-    "--listen-port",
-    type=click.IntRange(1, 65535),
-    metavar="PORT",
-    help="Listen here, under --aet, for a peer that reports on an association of its own.",
-)
-@click.option(
-    "--listen-host",
-    metavar="HOST",
-    help="With --listen-port, the address to listen on.  [default: all of this machine's]",
-)
+@listen_options("Listen here, under --aet, for a peer that reports on an association of its own.")
 @output_options()
 @client_options
 def commit(
     client: Client,
     paths: tuple[str, ...],
-    listen_port: int | None,
-    listen_host: str | None,
+    listening: OwnListener | None,
     output: Format,
 ) -> ExitCode:
     """Ask PEER whether DICOM files, which it has been sent before, are safe with it.
@@ -66,7 +47,6 @@ def commit(
       dimse-trio commit 127.0.0.1:11112 --aec ARCHIVE image.dcm
       dimse-trio commit ARCHIVE /data/studies --aet US --listen-port 11113 --timeout 600
     """  # noqa: D301 - \b is for click
-    listening = None if listen_port is None else _Listening(listen_host, listen_port)
 
     async def command(work: Work) -> ExitCode:
         return await _commit(work, client, paths, listening, output)
@@ -78,7 +58,7 @@ async def _commit(
     work: Work,
     client: Client,
     paths: tuple[str, ...],
-    listening: _Listening | None,
+    listening: OwnListener | None,
     format: Format,
 ) -> ExitCode:
     instances: list[dimse.Instance] = []
@@ -114,7 +94,7 @@ async def _commit(
 
 @asynccontextmanager
 async def _listener(
-    client: Client, listening: _Listening | None
+    client: Client, listening: OwnListener | None
 ) -> AsyncGenerator[dimse.CommitmentListener | None]:
     """A listener for the report, if one is wanted; the peer's association to it may end."""
     if listening is None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import ssl
-from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 import attrs
@@ -57,24 +57,41 @@ class Client:
         self, contexts: Iterable[dimse.PresentationContext]
     ) -> AsyncGenerator[dimse.Association]:
         """An association with the peer; for `Work.association`."""
-        options: dict[str, Any] = {}
-        if self.max_pdu_length is not None:
-            options["max_pdu_length"] = self.max_pdu_length
-        try:
+        with self.hinted():
             async with dimse.open_association(
                 self.peer.host,
                 self.peer.port,
                 called_ae_title=self.called_ae_title,
-                calling_ae_title=self.calling_ae_title,
                 contexts=contexts,
-                ssl_context=self.ssl_context,
-                tls_server_name=self.tls_server_name,
-                user_identity=self.user_identity,
-                timeouts=self.timeouts,
-                instruments=self.instruments,
-                **options,
+                **self.settings,
             ) as association:
                 yield association
+
+    def remote(self, **options: Any) -> dimse.RemoteAE:
+        """The peer for whole jobs; use it in a `hinted` block."""
+        title = self.called_ae_title
+        return dimse.RemoteAE(title, self.peer.host, self.peer.port, **self.settings, **options)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How to speak with the peer, as `open_association` and `RemoteAE` want it."""
+        settings: dict[str, Any] = {
+            "calling_ae_title": self.calling_ae_title,
+            "ssl_context": self.ssl_context,
+            "tls_server_name": self.tls_server_name,
+            "user_identity": self.user_identity,
+            "timeouts": self.timeouts,
+            "instruments": self.instruments,
+        }
+        if self.max_pdu_length is not None:
+            settings["max_pdu_length"] = self.max_pdu_length
+        return settings
+
+    @contextmanager
+    def hinted(self) -> Generator[None]:
+        """A block in which a connection that fails is told with what the peers file lacks."""
+        try:
+            yield
         except dimse.ConnectionFailed as error:
             if self.peer.hint:
                 raise dimse.ConnectionFailed(f"{error}; {self.peer.hint}") from error
@@ -86,7 +103,7 @@ def peer_argument(command: CommandT) -> CommandT:
     return click.argument("peer", metavar="PEER")(command)
 
 
-def _all(*decorators: Callable[[Any], Any]) -> Callable[[CommandT], CommandT]:
+def all_of(*decorators: Callable[[Any], Any]) -> Callable[[CommandT], CommandT]:
     """Decorators as if they stood in this order above a function."""
 
     def decorate(command: CommandT) -> CommandT:
@@ -116,7 +133,7 @@ _tls_profile = click.option(
     type=click.Choice(tuple(dimse.TLS_PROFILES)),
     help="Profile of PS3.15 Annex B.  [default: bcp195]",
 )
-_client_options = _all(
+_client_options = all_of(
     click.option("--aec", metavar="TITLE", help="Called AE title: what the peer is called."),
     click.option(
         "--aet", metavar="TITLE", help=f"Calling AE title: ours.  [default: {DEFAULT_AE_TITLE}]"
@@ -237,7 +254,7 @@ def output_options(*, csv: bool = True) -> Callable[[CommandT], CommandT]:
                 help="Comma-separated values, with a header.",
             )
         )
-    return _all(*options)
+    return all_of(*options)
 
 
 keys_option = click.option(
@@ -293,7 +310,7 @@ class Listener:
     instruments: tuple[dimse.Instrument, ...] = ()
 
 
-_listener_options = _all(
+_listener_options = all_of(
     click.option(
         "--host",
         default="127.0.0.1",
