@@ -246,8 +246,9 @@ class Fetching:
 
         while left := len(queue):
             async with trio.open_nursery() as nursery:
-                for _ in range(min(self._jobs, left)):
+                for _ in range(min(self._jobs, left) - 1):
                     nursery.start_soon(work)
+                await work()
             if failures:
                 raise failures[0]
             if len(queue) == left:
