@@ -17,7 +17,6 @@ from .options import CONTEXT_SETTINGS
 
 COMMANDS = (
     "echo",
-    "probe",
     "find",
     "get",
     "retrieve",
