@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .capture import PcapngWriter as PcapngWriter
     from .client import Destination as Destination
     from .client import associate_over as associate_over
+    from .client import connect as connect
     from .client import open_association as open_association
     from .commitment import Commitment as Commitment
     from .commitment import CommitmentListener as CommitmentListener
@@ -117,6 +118,7 @@ if TYPE_CHECKING:
     from .protocol.status import StatusCategory as StatusCategory
     from .protocol.uids import Service as Service
     from .protocol.uids import new_uid as new_uid
+    from .protocol.uids import sop_classes as sop_classes
     from .protocol.uids import uid_name as uid_name
     from .protocol.uids import uid_of as uid_of
     from .protocol.ups import StepEventType as StepEventType
@@ -173,7 +175,7 @@ else:
             "AvailabilityListener AvailabilityNotice AvailableInstance InstanceAvailability"
         ),
         "capture": "PcapngWriter",
-        "client": "Destination associate_over open_association",
+        "client": "Destination associate_over connect open_association",
         "commitment": "Commitment CommitmentListener CommitmentResult commitment_contexts",
         "commitment_provider": "StorageCommitmentProvider",
         "config": "Limits Timeouts",
@@ -212,7 +214,7 @@ else:
         "protocol.negotiation": "AcceptedContext Negotiated PresentationContext",
         "protocol.pdus": "Implementation RoleSelection UserIdentity UserIdentityType",
         "protocol.status": "Status StatusCategory",
-        "protocol.uids": "Service new_uid uid_name uid_of",
+        "protocol.uids": "Service new_uid sop_classes uid_name uid_of",
         "protocol.ups": "StepEventType StepState",
         "queries": "Model Query query",
         "references": "FailedReference FailureReason SOPReference",

@@ -19,6 +19,7 @@ from .program import COMMAND, Ended, Keeper, Running, environment, run, served
 
 COMMANDS = (
     "echo",
+    "probe",
     "find",
     "get",
     "retrieve",
@@ -34,6 +35,7 @@ COMMANDS = (
 )
 CLIENTS: dict[str, tuple[str, ...]] = {
     "echo": (),
+    "probe": (),
     "find": (),
     "get": ("-k", "StudyInstanceUID=1.2"),
     "retrieve": ("-k", "StudyInstanceUID=1.2"),

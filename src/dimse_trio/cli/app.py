@@ -17,6 +17,7 @@ from .options import CONTEXT_SETTINGS
 
 COMMANDS = (
     "echo",
+    "probe",
     "find",
     "get",
     "retrieve",

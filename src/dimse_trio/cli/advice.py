@@ -1,0 +1,148 @@
+"""What to change when a peer cannot be associated with, in terms of the command line."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import trio
+
+import dimse_trio as dimse
+
+from .errors import leaves
+from .options import Client
+
+SECOND_LOOK = 5.0
+"""Seconds for what is tried only to say why something else has failed."""
+
+_REJECTED: dict[dimse.RejectReason, str] = {
+    dimse.RejectReason.CALLED_AE_TITLE_NOT_RECOGNIZED: (
+        "--aec TITLE: give the AE title from the peer's own configuration, letter for letter; it is"
+        " not {called!r}"
+    ),
+    dimse.RejectReason.CALLING_AE_TITLE_NOT_RECOGNIZED: (
+        "--aet TITLE: call with an AE title that the peer knows, or have {calling!r} and this"
+        " machine's address added to its list of peers"
+    ),
+    dimse.RejectReason.NO_REASON_GIVEN: (
+        "the peer gives no reason: AE titles (--aec, --aet) or this machine's address may be"
+        " unknown to it, or it wants a --user; its log should say"
+    ),
+    dimse.RejectReason.TEMPORARY_CONGESTION: "the peer is busy: try again later",
+    dimse.RejectReason.LOCAL_LIMIT_EXCEEDED: (
+        "the peer has as many associations as it takes: try again later, and have its limit raised"
+    ),
+    dimse.RejectReason.APPLICATION_CONTEXT_NOT_SUPPORTED: (
+        "the peer does not take the application context of DICOM: is it a DICOM application?"
+    ),
+    dimse.RejectReason.PROTOCOL_VERSION_NOT_SUPPORTED: (
+        "the peer does not speak this version of the upper layer: is it a DICOM application?"
+    ),
+}
+
+_NO_LISTENER = (
+    "nothing listens at {host}:{port}: check that the peer's listener runs, that it listens on this"
+    " address and not on its own localhost alone, and the port (often 104, 11112, 4242; 2762 for"
+    " TLS)"
+)
+_UNTRUSTED = (
+    "--tls-ca FILE: give the CA of the peer's certificate; --tls-server-name NAME: the name in it,"
+    " if that is another than {host}"
+)
+_CAUSES: tuple[tuple[type[BaseException], str], ...] = (
+    (ConnectionRefusedError, _NO_LISTENER),
+    (socket.gaierror, "the name {host} is not known here: check it, or give an address"),
+    (ssl.SSLCertVerificationError, _UNTRUSTED),
+    (OSError, "{host}:{port} cannot be reached: check the address, routes and firewalls"),
+)
+"""By what is behind an error: the first row of which there is one."""
+
+_PLAIN = "the port speaks DICOM without TLS: leave the TLS options out"
+_TLS = "the port speaks TLS: give --tls, and --tls-ca for a CA that this machine does not know"
+_MUTUAL = "--tls-cert FILE --tls-key FILE: the peer may demand a certificate of this side"
+_SILENT = (
+    "{host}:{port} takes connections and does not answer as a DICOM application: check the port,"
+    " and whether the peer hangs"
+)
+_BROKE_OFF = (
+    "the peer broke off: it may not be a DICOM application, or drop callers that it does not know"
+    " (--aet, this machine's address); its log should say"
+)
+
+
+def _behind(error: BaseException | None) -> Iterator[BaseException]:
+    """All that has led to an error."""
+    while error is not None and (error := error.__cause__) is not None:
+        for leaf in leaves(error):
+            yield leaf
+            if leaf is not error:
+                yield from _behind(leaf)
+
+
+async def advise(error: dimse.DimseError, client: Client) -> str | None:
+    """What to try after an association has failed, having looked a second time where that tells."""
+    hint = await _hint(error, client)
+    return hint and hint.format(
+        host=client.peer.host,
+        port=client.peer.port,
+        called=client.called_ae_title,
+        calling=client.calling_ae_title,
+    )
+
+
+async def _hint(error: dimse.DimseError, client: Client) -> str | None:
+    if isinstance(error, dimse.AssociationRejected):
+        return next((hint for why, hint in _REJECTED.items() if why is error.reason), None)
+    causes = list(_behind(error))
+    if isinstance(error, dimse.ConnectionFailed):
+        known = (hint for kind, hint in _CAUSES if any(isinstance(c, kind) for c in causes))
+        hint = next(known, None)
+        if client.ssl_context is None or hint in (_NO_LISTENER, _UNTRUSTED):
+            return hint
+        return _PLAIN if await speaks_plainly(client) else hint or _MUTUAL
+    if client.ssl_context is None and await look_at_tls(client) is not None:
+        return _TLS
+    return _SILENT if isinstance(error, dimse.AssociationTimeout) else _BROKE_OFF
+
+
+def _hurried(client: Client) -> dimse.Timeouts:
+    soon = min(SECOND_LOOK, client.timeouts.connect)
+    return attrs.evolve(client.timeouts, connect=soon, associate=SECOND_LOOK)
+
+
+async def look_at_tls(client: Client) -> trio.SSLStream[Any] | None:
+    """A TLS connection that trusts whoever answers, closed already; `None` if nobody does."""
+    unverified = dimse.tls_profile("bcp195", verify=False)
+    try:
+        stream = await dimse.connect(
+            client.peer.host,
+            client.peer.port,
+            ssl_context=unverified,
+            timeouts=_hurried(client),
+        )
+    except dimse.AssociationError:
+        return None
+    await trio.aclose_forcefully(stream)
+    return stream if isinstance(stream, trio.SSLStream) else None
+
+
+async def speaks_plainly(client: Client) -> bool:
+    """Whether the peer answers an association without TLS, in whatever way."""
+    timeouts = _hurried(client)
+    try:
+        stream = await dimse.connect(client.peer.host, client.peer.port, timeouts=timeouts)
+        async with dimse.associate_over(
+            stream,
+            called_ae_title=client.called_ae_title,
+            calling_ae_title=client.calling_ae_title,
+            contexts=[dimse.PresentationContext(dimse.uid_of("Verification"))],
+            timeouts=timeouts,
+        ):
+            return True
+    except (dimse.AssociationRejected, dimse.ContextNotAccepted):
+        return True
+    except dimse.DimseError:
+        return False
