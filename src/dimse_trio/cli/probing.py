@@ -164,9 +164,10 @@ class Probing:
         verified = settings["ssl_context"] is not None and (
             settings["ssl_context"].verify_mode is not ssl.CERT_NONE
         )
+        connect = dimse.connect  # which imports it
         start = perf_counter()
         with client.hinted():
-            stream = await dimse.connect(
+            stream = await connect(
                 client.peer.host,
                 client.peer.port,
                 ssl_context=settings.pop("ssl_context"),
