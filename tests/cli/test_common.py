@@ -35,7 +35,7 @@ COMMANDS = (
 )
 CLIENTS: dict[str, tuple[str, ...]] = {
     "echo": (),
-    "probe": (),
+    "probe": ("--sop-class", "CT"),
     "find": (),
     "get": ("-k", "StudyInstanceUID=1.2"),
     "retrieve": ("-k", "StudyInstanceUID=1.2"),

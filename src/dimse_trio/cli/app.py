@@ -77,13 +77,16 @@ def cli(context: click.Context) -> ExitCode:
     \b
     Examples:
       dimse-trio echo 127.0.0.1:11112 --aec ARCHIVE
+      dimse-trio probe 127.0.0.1:11112 --aec ARCHIVE
       dimse-trio store 127.0.0.1:11112 FOLDER FILE
       dimse-trio find 127.0.0.1:11112 --level study -k PatientName=DOE* --json
       dimse-trio get 127.0.0.1:11112 --level study -k StudyInstanceUID=1.2.3 --output FOLDER
+      dimse-trio retrieve 127.0.0.1:11112 -k PatientID=4711 --output FOLDER
       dimse-trio move 127.0.0.1:11112 -k StudyInstanceUID=1.2.3 --destination WORKSTATION
       dimse-trio commit 127.0.0.1:11112 FOLDER FILE
       dimse-trio archive FOLDER --port 11112 --aet ARCHIVE --peer WORKSTATION=127.0.0.1:11113
       dimse-trio receive FOLDER --port 11113 --aet WORKSTATION
+      dimse-trio forward ARCHIVE=127.0.0.1:11112 --port 11115 --aet ROUTER
       dimse-trio ups find 127.0.0.1:11112 -k ProcedureStepState=SCHEDULED
       dimse-trio worklist FOLDER --port 11114 --aet RIS
     """  # noqa: D301 - \b is for click

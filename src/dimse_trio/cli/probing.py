@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Itera
 from contextlib import asynccontextmanager
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import trio
@@ -41,7 +41,7 @@ class TLSFinding:
         """What a stream says; `None` if it is without TLS."""
         if not isinstance(stream, trio.SSLStream):
             return None
-        tls: Any = stream
+        tls = cast("Any", stream)
         cipher, der = tls.cipher(), tls.getpeercert(True)
         return cls(
             tls.version(),
