@@ -18,7 +18,10 @@ import trustme
 from cryptography import x509
 
 import dimse_trio as dimse
+from dimse_trio.cli.advice import advise
 from dimse_trio.cli.certificate import read_certificate
+from dimse_trio.cli.options import Client
+from dimse_trio.cli.peers import find_peer
 from dimse_trio.cli.receiver import Receiver
 from dimse_trio.testing import dcmtk as programs
 
@@ -285,6 +288,24 @@ async def answering(data: bytes | None) -> AsyncGenerator[str]:
         nursery.cancel_scope.cancel()
 
 
+async def test_a_peer_that_takes_connections_and_says_nothing_has_a_hint() -> None:
+    async with answering(None) as address:
+        client = Client(
+            peer=find_peer(address, None),
+            called_ae_title="X",
+            calling_ae_title="US",
+            timeout=None,
+            timeouts=dimse.Timeouts(connect=0.2),
+            max_pdu_length=None,
+            ssl_context=None,
+            tls_server_name=None,
+            user_identity=None,
+        )
+        hint = await advise(dimse.AssociationTimeout("no answer"), client)
+    assert hint is not None
+    assert hint.startswith(f"{address} takes connections and does not answer")
+
+
 async def test_what_is_no_dicom_application_has_a_hint() -> None:
     async with answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as address:
         ended = await run("probe", address)
@@ -325,6 +346,18 @@ async def test_tls_to_a_peer_without_has_a_hint(tmp_path: Path) -> None:
         ended = await run("probe", *peer, "--tls", "--json")
     ended.check(3, "no TLS connection")
     assert "the port speaks DICOM without TLS" in ended.objects[0]["hints"][0]
+
+
+async def test_mutual_tls_without_a_certificate_has_a_hint(
+    pem: dict[str, Path], tmp_path: Path
+) -> None:
+    tls = dimse.tls_profile(server=True, certificate=pem["server"], ca=pem["ca"])
+    options = ("--set", "verification", "--json", "--tls-ca", pem["ca"])
+    async with served(Keeper(tmp_path), ssl_context=tls) as peer:
+        without = await run("probe", *peer, *options)
+        (await run("probe", *peer, *options, "--tls-cert", pem["client"])).check_done()
+    assert without.code in (3, 4)
+    assert "--tls-cert FILE" in without.objects[0]["hints"][0]
 
 
 def test_a_certificate_is_read_without_being_trusted() -> None:

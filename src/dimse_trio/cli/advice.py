@@ -61,7 +61,9 @@ _CAUSES: tuple[tuple[type[BaseException], str], ...] = (
 
 _PLAIN = "the port speaks DICOM without TLS: leave the TLS options out"
 _TLS = "the port speaks TLS: give --tls, and --tls-ca for a CA that this machine does not know"
-_MUTUAL = "--tls-cert FILE --tls-key FILE: the peer may demand a certificate of this side"
+_MUTUAL = (
+    "--tls-cert FILE --tls-key FILE: the peer may demand a certificate of this side that it trusts"
+)
 _SILENT = (
     "{host}:{port} takes connections and does not answer as a DICOM application: check the port,"
     " and whether the peer hangs"
@@ -104,6 +106,8 @@ async def _hint(error: dimse.DimseError, client: Client) -> str | None:
         return _PLAIN if await speaks_plainly(client) else hint or _MUTUAL
     if client.ssl_context is None and await look_at_tls(client) is not None:
         return _TLS
+    if client.ssl_context is not None and getattr(error, "source", 0) is None:
+        return _MUTUAL  # with TLS 1.3 it shows only after the handshake, and without A-ABORT
     return _SILENT if isinstance(error, dimse.AssociationTimeout) else _BROKE_OFF
 
 
