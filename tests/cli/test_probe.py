@@ -301,9 +301,13 @@ async def test_a_peer_that_takes_connections_and_says_nothing_has_a_hint() -> No
             tls_server_name=None,
             user_identity=None,
         )
-        hint = await advise(dimse.AssociationTimeout("no answer"), client)
-    assert hint is not None
-    assert hint.startswith(f"{address} takes connections and does not answer")
+        late = dimse.AssociationTimeout("no answer")
+        silent = await advise(late, client, connected=True)
+        unreachable = await advise(late, client, connected=False)
+    assert silent is not None
+    assert silent.startswith(f"{address} takes connections and does not answer")
+    assert unreachable is not None
+    assert unreachable.startswith(f"{address} cannot be reached")
 
 
 async def test_what_is_no_dicom_application_has_a_hint() -> None:
@@ -358,6 +362,18 @@ async def test_mutual_tls_without_a_certificate_has_a_hint(
         (await run("probe", *peer, *options, "--tls-cert", pem["client"])).check_done()
     assert without.code in (3, 4)
     assert "--tls-cert FILE" in without.objects[0]["hints"][0]
+
+
+async def test_tls_that_cannot_be_agreed_on_has_a_hint(
+    pem: dict[str, Path], tmp_path: Path
+) -> None:
+    tls = dimse.tls_profile(server=True, certificate=pem["server"])
+    tls.maximum_version = ssl.TLSVersion.TLSv1_2
+    tls.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")  # and the key is of another kind
+    async with served(Keeper(tmp_path), ssl_context=tls) as peer:
+        ended = await run("probe", *peer, "--tls-ca", pem["ca"], "--json")
+    ended.check(3, "no TLS connection")
+    assert "TLS cannot be agreed on" in ended.objects[0]["hints"][0]
 
 
 def test_a_certificate_is_read_without_being_trusted() -> None:

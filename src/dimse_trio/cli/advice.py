@@ -51,11 +51,18 @@ _UNTRUSTED = (
     "--tls-ca FILE: give the CA of the peer's certificate; --tls-server-name NAME: the name in it,"
     " if that is another than {host}"
 )
+_HANDSHAKE = (
+    "TLS cannot be agreed on: the peer may want other versions or ciphers (--tls-profile), or a"
+    " certificate of this side that it trusts (--tls-cert FILE, --tls-key FILE)"
+)
+_UNREACHABLE = "{host}:{port} cannot be reached: check the address, routes and firewalls"
 _CAUSES: tuple[tuple[type[BaseException], str], ...] = (
     (ConnectionRefusedError, _NO_LISTENER),
     (socket.gaierror, "the name {host} is not known here: check it, or give an address"),
     (ssl.SSLCertVerificationError, _UNTRUSTED),
-    (OSError, "{host}:{port} cannot be reached: check the address, routes and firewalls"),
+    (ssl.SSLError, _HANDSHAKE),
+    (trio.BrokenResourceError, _HANDSHAKE),
+    (OSError, _UNREACHABLE),
 )
 """By what is behind an error: the first row of which there is one."""
 
@@ -83,9 +90,15 @@ def _behind(error: BaseException | None) -> Iterator[BaseException]:
                 yield from _behind(leaf)
 
 
-async def advise(error: dimse.DimseError, client: Client) -> str | None:
-    """What to try after an association has failed, having looked a second time where that tells."""
-    hint = await _hint(error, client)
+async def advise(error: dimse.AssociationError, client: Client, *, connected: bool) -> str | None:
+    """What to try after an association has failed, having looked a second time where that tells.
+
+    Args:
+        error: How.
+        client: With whom.
+        connected: Whether there had been a connection, with TLS where that is used.
+    """
+    hint = await (_after_connecting if connected else _before_connecting)(error, client)
     return hint and hint.format(
         host=client.peer.host,
         port=client.peer.port,
@@ -94,20 +107,23 @@ async def advise(error: dimse.DimseError, client: Client) -> str | None:
     )
 
 
-async def _hint(error: dimse.DimseError, client: Client) -> str | None:
+async def _before_connecting(error: dimse.AssociationError, client: Client) -> str | None:
+    causes = list(_behind(error))
+    known = (hint for kind, hint in _CAUSES if any(isinstance(cause, kind) for cause in causes))
+    hint = next(known, _UNREACHABLE)  # after a time-out there is no cause
+    in_handshake = hint is _HANDSHAKE or isinstance(error, dimse.AssociationTimeout)
+    if in_handshake and client.ssl_context is not None and await speaks_plainly(client):
+        return _PLAIN
+    return hint
+
+
+async def _after_connecting(error: dimse.AssociationError, client: Client) -> str | None:
     if isinstance(error, dimse.AssociationRejected):
         return next((hint for why, hint in _REJECTED.items() if why is error.reason), None)
-    causes = list(_behind(error))
-    if isinstance(error, dimse.ConnectionFailed):
-        known = (hint for kind, hint in _CAUSES if any(isinstance(c, kind) for c in causes))
-        hint = next(known, None)
-        if client.ssl_context is None or hint in (_NO_LISTENER, _UNTRUSTED):
-            return hint
-        return _PLAIN if await speaks_plainly(client) else hint or _MUTUAL
     if client.ssl_context is None and await look_at_tls(client) is not None:
         return _TLS
-    if client.ssl_context is not None and getattr(error, "source", 0) is None:
-        return _MUTUAL  # with TLS 1.3 it shows only after the handshake, and without A-ABORT
+    if isinstance(error, dimse.ConnectionFailed):
+        return _MUTUAL  # with TLS 1.3 that shows only after the handshake
     return _SILENT if isinstance(error, dimse.AssociationTimeout) else _BROKE_OFF
 
 

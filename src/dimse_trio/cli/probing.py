@@ -142,11 +142,13 @@ class Probing:
             await self._look_at_peer()
         except dimse.AssociationError as error:
             with self._work.interruptible():
-                if self.findings.tls is None and self._client.ssl_context is not None:
+                connected = bool(self.findings.connect_times)
+                if not connected and self._client.ssl_context is not None:
                     self.findings.tls = TLSFinding.of(
                         await look_at_tls(self._client), verified=False
                     )
-                if (hint := await advise(error, self._client)) is not None:
+                hint = await advise(error, self._client, connected=connected)
+                if hint is not None:
                     self.findings.hint(hint)
             raise
         await self._look_at_contexts()
