@@ -20,7 +20,7 @@ async def main() -> None:
     image = dimse.SOPReference(dimse.uid_of("CTImageStorage"), "1.2.3.4.1")
     online = dimse.AvailableInstance(image, dimse.InstanceAvailability.ONLINE, "ARCHIVE")
     notice = dimse.AvailabilityNotice("1.2.3", {"1.2.3.4": [online]})
-    contexts = [dimse.PresentationContext(dimse.uid_of("InstanceAvailabilityNotification"))]
+    contexts = dimse.availability_contexts()
     async with (
         dimse.open_server(Workstation()) as server,
         dimse.open_association("127.0.0.1", server.port, contexts=contexts) as association,

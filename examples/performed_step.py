@@ -10,12 +10,11 @@ import trio
 import dimse_trio as dimse
 
 CT = dimse.uid_of("CTImageStorage")
-MPPS = dimse.uid_of("ModalityPerformedProcedureStep")
 
 
 async def main() -> None:
     host, port, ae_title = sys.argv[1:]
-    contexts = [*dimse.default_contexts(), dimse.PresentationContext(MPPS)]
+    contexts = [*dimse.default_contexts(), *dimse.performed_step_contexts()]
     async with dimse.open_association(
         host, int(port), called_ae_title=ae_title, contexts=contexts
     ) as assoc:

@@ -10,7 +10,16 @@ import trio
 import trio.testing
 
 import dimse_trio as dimse
-from dimse_trio.protocol.messages import CEchoRSP, CGetRSP, CMoveRSP, Response
+from dimse_trio.protocol.messages import (
+    CEchoRSP,
+    CGetRSP,
+    CMoveRSP,
+    NActionRQ,
+    NActionRSP,
+    NGetRQ,
+    NGetRSP,
+    Response,
+)
 
 
 def response(kind: type[Response], status: int, **fields: Any) -> Response:
@@ -50,6 +59,49 @@ def test_a_failure_of_the_peer_says_what_came_of_it_and_what_to_try(
     answer: Response, message: str
 ) -> None:
     assert str(dimse.StatusError.of(answer)) == message
+
+
+UPS = "UnifiedProcedureStepPush"
+
+
+@pytest.mark.parametrize(
+    ("status", "sop_class", "message"),
+    [
+        (
+            0xC301,
+            UPS,
+            (
+                "Procedure step: the correct Transaction UID was not provided (0xc301): no;"
+                " somebody else has claimed it, or give the Transaction UID that it was claimed"
+                " with"
+            ),
+        ),
+        (
+            0xC301,
+            "BasicFilmSession",
+            (
+                "Cannot understand, or unable to process (0xc301): no; see the peer's log; try"
+                " fewer keys in a query, or check the data set"
+            ),
+        ),
+        (0x0110, UPS, "Processing failure (0x0110): no; see the peer's log"),
+    ],
+)
+def test_a_status_is_explained_by_the_service_that_it_is_of(
+    status: int, sop_class: str, message: str
+) -> None:
+    request = NActionRQ(message_id=1, requested_sop_class_uid=dimse.uid_of(sop_class))
+    answer = response(NActionRSP, status, error_comment="no")
+    assert str(dimse.StatusError.of(answer, request)) == message
+
+
+@pytest.mark.parametrize("status", [0x0118, 0x0122, 0x0211])
+def test_n_get_of_a_performed_step_is_sent_to_the_class_that_has_it(status: int) -> None:
+    request = NGetRQ(
+        message_id=1, requested_sop_class_uid=dimse.uid_of("ModalityPerformedProcedureStep")
+    )
+    error = dimse.StatusError.of(response(NGetRSP, status), request)
+    assert "n_get(uid_of('ModalityPerformedProcedureStepRetrieve'), …)" in str(error)
 
 
 def test_a_get_without_contexts_for_compressed_instances_says_so() -> None:

@@ -27,6 +27,7 @@ PUBLIC = (
     "dimse_trio.instruments",
     "dimse_trio.matching",
     "dimse_trio.otel",
+    "dimse_trio.relay",
     "dimse_trio.testing",
 )
 

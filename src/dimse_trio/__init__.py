@@ -2,7 +2,8 @@
 
 Everything that users need is here, under `import dimse_trio as dimse`; `dimse_trio.archive` is the
 embedded archive, `dimse_trio.matching` its matching engine, `dimse_trio.instruments` what there is
-to watch, `dimse_trio.otel` OpenTelemetry, `dimse_trio.testing` for tests.
+to watch, `dimse_trio.otel` OpenTelemetry, `dimse_trio.relay` a relay that listens in,
+`dimse_trio.testing` for tests.
 
 A name's module is imported when the name is first used: a script that sends C-ECHO needs no server,
 and nothing needs pydicom before it touches a data set.
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
     from .availability import AvailabilityNotice as AvailabilityNotice
     from .availability import AvailableInstance as AvailableInstance
     from .availability import InstanceAvailability as InstanceAvailability
+    from .availability import availability_contexts as availability_contexts
     from .capture import PcapngWriter as PcapngWriter
     from .client import Destination as Destination
     from .client import associate_over as associate_over
     from .client import connect as connect
     from .client import open_association as open_association
+    from .codes import Code as Code
     from .commitment import Commitment as Commitment
     from .commitment import CommitmentListener as CommitmentListener
     from .commitment import CommitmentResult as CommitmentResult
@@ -102,6 +105,7 @@ if TYPE_CHECKING:
     from .performed_steps import PerformedSeries as PerformedSeries
     from .performed_steps import PerformedStep as PerformedStep
     from .performed_steps import performed_step_attributes as performed_step_attributes
+    from .performed_steps import performed_step_contexts as performed_step_contexts
     from .protocol.acceptance import TransferSyntaxPreference as TransferSyntaxPreference
     from .protocol.extended import ElementCoercion as ElementCoercion
     from .protocol.extended import QueryOptions as QueryOptions
@@ -158,7 +162,6 @@ if TYPE_CHECKING:
     from .ups import UnifiedProcedureSteps as UnifiedProcedureSteps
     from .ups import procedure_step_contexts as procedure_step_contexts
     from .ups_claim import Claim as Claim
-    from .ups_claim import Code as Code
     from .ups_events import StepEvent as StepEvent
     from .ups_events import StepEvents as StepEvents
     from .ups_server import ProcedureSteps as ProcedureSteps
@@ -173,9 +176,11 @@ else:
         "association": "Association",
         "availability": (
             "AvailabilityListener AvailabilityNotice AvailableInstance InstanceAvailability"
+            " availability_contexts"
         ),
         "capture": "PcapngWriter",
         "client": "Destination associate_over connect open_association",
+        "codes": "Code",
         "commitment": "Commitment CommitmentListener CommitmentResult commitment_contexts",
         "commitment_provider": "StorageCommitmentProvider",
         "config": "Limits Timeouts",
@@ -208,7 +213,9 @@ else:
         "performed_step_scp": (
             "PerformedProcedureSteps PerformedStepFolder PerformedStepMemory PerformedStepStore"
         ),
-        "performed_steps": "PerformedSeries PerformedStep performed_step_attributes",
+        "performed_steps": (
+            "PerformedSeries PerformedStep performed_step_attributes performed_step_contexts"
+        ),
         "protocol.acceptance": "TransferSyntaxPreference",
         "protocol.extended": "ElementCoercion QueryOptions StorageLevel StorageOptions",
         "protocol.negotiation": "AcceptedContext Negotiated PresentationContext",
@@ -232,7 +239,7 @@ else:
         "tls": "TLS_PROFILES TLSProfile tls_profile",
         "transcoding": "TranscodingError",
         "ups": "UnifiedProcedureSteps procedure_step_contexts",
-        "ups_claim": "Claim Code",
+        "ups_claim": "Claim",
         "ups_events": "StepEvent StepEvents",
         "ups_server": "ProcedureSteps StepStorage",
         "worklist": "WorklistFolder WorklistKeys worklist_matches worklist_query",

@@ -10,6 +10,7 @@ import attrs
 
 from .errors import HandlerError, LocalProtocolError, StatusError
 from .handlers import EchoSCP
+from .protocol.negotiation import PresentationContext
 from .protocol.status import Status
 from .protocol.uids import new_uid, uid_of
 from .references import (
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 INSTANCE_AVAILABILITY = uid_of("InstanceAvailabilityNotification")
 
 
+def availability_contexts() -> list[PresentationContext]:
+    """What to propose to a peer that is notified of the availability of instances."""
+    return [PresentationContext(INSTANCE_AVAILABILITY)]
+
+
 class InstanceAvailability(enum.Enum):
     """How soon an instance can be had (PS3.3 §C.4.23.1.1)."""
 
@@ -40,12 +46,29 @@ class InstanceAvailability(enum.Enum):
     UNAVAILABLE = "UNAVAILABLE"
 
 
+def _check_reference(_: object, __: object, value: Any) -> None:
+    if not isinstance(value, SOPReference):
+        raise LocalProtocolError(
+            f"reference is {value!r}: write SOPReference(sop_class_uid, sop_instance_uid)"
+        )
+
+
+def _check_availability(_: object, __: object, value: Any) -> None:
+    if not isinstance(value, InstanceAvailability):
+        names = ", ".join(f"InstanceAvailability.{each.name}" for each in InstanceAvailability)
+        raise LocalProtocolError(f"availability is one of {names}, not {value!r}")
+
+
 @attrs.frozen
 class AvailableInstance:
-    """An instance, how soon it can be had, and from where."""
+    """An instance, how soon it can be had, and from where.
 
-    reference: SOPReference
-    availability: InstanceAvailability
+    Raises:
+        LocalProtocolError: `reference` or `availability` is something else.
+    """
+
+    reference: SOPReference = attrs.field(validator=_check_reference)
+    availability: InstanceAvailability = attrs.field(validator=_check_availability)
     retrieve_ae_title: str
 
 

@@ -7,6 +7,7 @@ IP is RFC 791 and RFC 8200, TCP RFC 9293.
 
 from __future__ import annotations
 
+import logging
 import os
 import struct
 import time
@@ -19,6 +20,8 @@ import attrs
 
 from .instruments import Address, ConnectionEnd, ConnectionInfo, Instrument, Role, WireData
 from .version import __version__
+
+logger = logging.getLogger("dimse_trio.capture")
 
 MAX_SEGMENT = 60_000
 """Bytes of DICOM in one packet: an IP packet has at most 65,535."""
@@ -64,6 +67,8 @@ class PcapngWriter(Instrument):
         self._file = os.fdopen(descriptor, "wb", buffering=0)
         if hasattr(os, "fchmod"):  # it may have been there already
             os.fchmod(descriptor, 0o600)
+        self._path = os.fspath(path)
+        self._said_closed = False
         self._flows: dict[ConnectionInfo, _Flow] = {}
         self._ends: set[frozenset[_End]] = set()
         self._file.write(_section_header() + _interface())
@@ -80,7 +85,10 @@ class PcapngWriter(Instrument):
         self.close()
 
     def close(self) -> None:
-        """Close the file; what associations that are still open send and receive is not in it."""
+        """Close the file.
+
+        What associations that are still open send and receive is not in it, which is logged once.
+        """
         self._flows.clear()
         self._file.close()
 
@@ -88,7 +96,7 @@ class PcapngWriter(Instrument):
         """Write TCP's handshake."""
         flow = _Flow.of(connection)
         # both sides may be in this process, and tell of the same packets
-        if self._file.closed or flow.ends in self._ends:
+        if self._is_closed() or flow.ends in self._ends:
             return
         self._flows[connection] = flow
         self._ends.add(flow.ends)
@@ -121,9 +129,20 @@ class PcapngWriter(Instrument):
             _packet(flow.segment(us, _ACK)),
         )
 
+    def _is_closed(self) -> bool:
+        """Whether the file is closed; who still tells of something then is told so, once."""
+        if self._file.closed and not self._said_closed:
+            self._said_closed = True
+            logger.warning(
+                "the capture %s has been closed: what is sent and received from now on is not in"
+                " it; close it after the associations and servers that it is given to",
+                self._path,
+            )
+        return self._file.closed
+
     def _data(self, wire: WireData, sender: Role) -> None:
         flow = self._flows.get(wire.connection)
-        if flow is None:
+        if self._is_closed() or flow is None:
             return
         data = memoryview(wire.data)
         packets: list[bytes] = []

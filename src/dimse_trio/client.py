@@ -12,8 +12,10 @@ import attrs
 import trio
 
 from .association import Association
+from .blocks import block
+from .checks import check_address, check_user_identity, checked_limits, checked_timeouts
 from .config import Limits, Timeouts
-from .contexts import default_contexts
+from .contexts import default_contexts, refusals
 from .errors import (
     AssociationTimeout,
     ConnectionFailed,
@@ -53,6 +55,9 @@ class Destination:
 
     `ae_title` is what the destination is called; by default the move destination's title itself.
     `ssl_context` is for TLS, and `tls_server_name` as for `open_association`.
+
+    Raises:
+        LocalProtocolError: The host has the port in it, or is none; the port is none.
     """
 
     host: str
@@ -60,6 +65,9 @@ class Destination:
     ae_title: str | None = None
     ssl_context: ssl.SSLContext | None = attrs.field(default=None, repr=False)
     tls_server_name: str | None = None
+
+    def __attrs_post_init__(self) -> None:
+        check_address(self.host, self.port)
 
 
 def check_ae_title(title: str) -> str:
@@ -85,7 +93,12 @@ def own_user_information(
     user_identity: UserIdentity | None = None,
     implementation: Implementation | None = None,
 ) -> UserInformation:
-    """What this side says about itself when it negotiates."""
+    """What this side says about itself when it negotiates.
+
+    Raises:
+        LocalProtocolError: Something of it cannot be.
+    """
+    check_user_identity(user_identity)
     if not 0 <= max_pdu_length < 1 << 32 or 0 < max_pdu_length < 128:
         raise LocalProtocolError("max_pdu_length must be 0 (no limit) or at least 128 bytes")
     implementation = implementation or OURS
@@ -123,7 +136,7 @@ async def closing(link: Link) -> AsyncGenerator[Link]:
                 link.observer.closed(link.failure)
 
 
-@asynccontextmanager
+@block("open_association(…) as association")
 async def open_association(
     host: str,
     port: int = 104,
@@ -151,7 +164,7 @@ async def open_association(
     exceptions abort it. Either is bounded in time, and the connection is closed afterwards.
 
     Args:
-        host: Name or address of the peer.
+        host: Name or address of the peer, without the port.
         port: Its port.
         called_ae_title: The peer's AE title, 1 to 16 characters.
         calling_ae_title: Ours.
@@ -183,7 +196,10 @@ async def open_association(
             of the block too, if that happened while its body did something else.
         LocalProtocolError: An argument cannot be.
     """
-    timeouts = timeouts or Timeouts()
+    check_address(host, port)
+    timeouts = checked_timeouts(timeouts)
+    checked_limits(limits)
+    check_user_identity(user_identity)
     for title in (called_ae_title, calling_ae_title):
         check_ae_title(title)  # before anything is opened
     instruments = _checked_instruments(instruments)
@@ -214,7 +230,7 @@ async def open_association(
         yield association
 
 
-@asynccontextmanager
+@block("associate_over(…) as association")
 async def associate_over(
     stream: trio.abc.Stream,
     *,
@@ -237,8 +253,8 @@ async def associate_over(
 
     The stream is closed at the end, and also if no association comes about.
     """
-    timeouts = timeouts or Timeouts()
     try:
+        timeouts, limits = checked_timeouts(timeouts), checked_limits(limits)
         instruments = _checked_instruments(instruments)
     except BaseException:
         await trio.aclose_forcefully(stream)
@@ -248,7 +264,7 @@ async def associate_over(
         Role.REQUESTOR,
         max_pdu_length=max_pdu_length,
         timeouts=timeouts,
-        limits=limits or Limits(),
+        limits=limits,
         quick_ack=quick_ack,
         strict=strict,
         instruments=instruments,
@@ -273,10 +289,9 @@ async def associate_over(
             negotiated = await link.associate(request)
             if not negotiated.accepted:
                 raise ContextNotAccepted(
-                    "the peer accepted none of the presentation contexts: "
-                    + "; ".join(map(str, negotiated.refused[:8]))
-                    + (" …" if len(negotiated.refused) > 8 else "")
-                    + ". Check that the peer offers these services to our AE title",
+                    "the peer accepted none of the presentation contexts:"
+                    f" {refusals(negotiated.refused)}; check that the peer offers these services"
+                    " to our AE title",
                     negotiated=negotiated,
                 )
         except BaseException:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, final
 import attrs
 import trio
 
+from .blocks import Entered
 from .errors import (
     AssociationAborted,
     AssociationClosed,
@@ -169,7 +170,7 @@ class CommitmentListener(EchoSCP):
 
 
 @final
-class Commitment:
+class Commitment(Entered):
     """A transaction of storage commitment, while its block lasts. Made by `Association.commit`.
 
     Leaving the block stops waiting; the peer is not told, as there is no way to. The block may
@@ -179,6 +180,8 @@ class Commitment:
         transaction_uid: What the report is known by.
         references: The instances that are asked about, once the block is entered.
     """
+
+    _usage = "async with association.commit(…) as commitment"
 
     def __init__(
         self,

@@ -20,7 +20,9 @@ from .protocol.negotiation import (
     AcceptedContext,
     Negotiated,
     PresentationContext,
+    RefusedContext,
     checked_contexts,
+    result_name,
 )
 from .protocol.normalized import carriers_of
 from .protocol.uids import (
@@ -325,6 +327,31 @@ def transcoding_context(contexts: Iterable[AcceptedContext]) -> AcceptedContext 
     return next((by_syntax[syntax] for syntax in wanted if syntax in by_syntax), None)
 
 
+_HELPERS = {
+    "UnifiedProcedureStep": "procedure_step_contexts",
+    "ModalityPerformedProcedureStep": "performed_step_contexts",
+    "StorageCommitmentPushModel": "commitment_contexts",
+    "InstanceAvailabilityNotification": "availability_contexts",
+}
+"""What makes the contexts of a workflow, by what the keywords of its classes begin with."""
+
+
+def refusals(contexts: Iterable[RefusedContext]) -> str:
+    """What was refused and why, in few words: by result, and of many not all."""
+    by_result: dict[int, list[RefusedContext]] = {}
+    for context in contexts:
+        by_result.setdefault(context.result, []).append(context)
+    return "; ".join(map(_of_one_result, by_result.values()))
+
+
+def _of_one_result(contexts: list[RefusedContext]) -> str:
+    if len(contexts) <= 2:
+        return "; ".join(map(str, contexts))
+    names = list(dict.fromkeys(uid_name(context.abstract_syntax) for context in contexts))
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}: {result_name(contexts[0].result)}"
+
+
 def _contexts_with(abstract_syntax: str) -> str:
     """What to open the association with for a class that was not proposed."""
     entry = SOP_CLASSES.get(abstract_syntax)
@@ -332,6 +359,9 @@ def _contexts_with(abstract_syntax: str) -> str:
         return "contexts=contexts_for(paths) of the files"
     if entry.service is Service.GET:
         return "contexts=retrieve_contexts(sop_class_uids) of what is to be retrieved"
+    for keyword, helper in _HELPERS.items():
+        if entry.keyword.startswith(keyword):
+            return f"contexts={helper}()"
     advice = f"contexts=[…, PresentationContext({abstract_syntax!r})]"
     if abstract_syntax in (VERIFICATION, *QUERY_RETRIEVE, MODALITY_WORKLIST_FIND):
         advice += " or the default_contexts(), which have it"
@@ -350,10 +380,12 @@ def _not_accepted(
 ) -> ContextNotAccepted:
     """The error that says what was proposed for these classes, what came of it, and what to try."""
     role = "SCP" if as_scp else "SCU"
-    what = " or ".join(map(uid_name, abstract_syntaxes))
+    what = " or ".join(map(uid_name, abstract_syntaxes[:2]))
+    if len(abstract_syntaxes) > 2:
+        what += " or another that carries it"
     if transfer_syntax is not None:
         what += f" in {uid_name(transfer_syntax)}"
-    refused = [str(c) for c in negotiated.refused if c.abstract_syntax in abstract_syntaxes]
+    refused = [c for c in negotiated.refused if c.abstract_syntax in abstract_syntaxes]
     accepted = [
         f"{uid_name(c.abstract_syntax)} in {uid_name(c.transfer_syntax)}: accepted"
         + ("" if (c.scp if as_scp else c.scu) else f", but not with the {role} role")
@@ -368,11 +400,9 @@ def _not_accepted(
     advice = "the peer does not offer this service to us"
     if as_scp:
         advice = f"propose PresentationContext({abstract_syntaxes[0]!r}, scp=True, scu=False)"
-    offered = (c for c in negotiated.refused if c.abstract_syntax in abstract_syntaxes)
-    if any(transfer_syntax in context.transfer_syntaxes for context in offered):
+    if any(transfer_syntax in context.transfer_syntaxes for context in refused):
         advice = f"the peer does not take this transfer syntax from us: {_CONVERT}"
     elif accepted and transfer_syntax is not None:
         advice = f"propose the transfer syntax itself (contexts_for(paths)), or {_CONVERT}"
-    return ContextNotAccepted(
-        f"no presentation context for {what}; proposed: {'; '.join(refused + accepted)}; {advice}"
-    )
+    answers = "; ".join(filter(None, [refusals(refused), *accepted]))
+    return ContextNotAccepted(f"no presentation context for {what}; {answers}; {advice}")

@@ -356,6 +356,17 @@ def failed_uids(data: bytes, transfer_syntax_uid: str) -> tuple[str, ...]:
     return tuple(map(str, values))
 
 
+def no_keyword(keyword: str) -> str:
+    """What to say of a keyword that no dictionary has, with the near ones."""
+    import difflib
+
+    from pydicom.datadict import keyword_dict
+
+    near = difflib.get_close_matches(keyword, keyword_dict, n=3, cutoff=0.6)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return f"{keyword!r} is no DICOM keyword{hint}"
+
+
 def attribute_tags(attributes: Iterable[str | int]) -> tuple[int, ...]:
     """Tags of attributes that are given as keywords or tags.
 
@@ -371,10 +382,19 @@ def attribute_tags(attributes: Iterable[str | int]) -> tuple[int, ...]:
         try:
             tags.append(int(Tag(attribute)))
         except (ValueError, TypeError, OverflowError):
+            text = isinstance(attribute, str)
+            problem = no_keyword(str(attribute)) if text else f"{attribute!r} is no attribute"
             raise LocalProtocolError(
-                f"{attribute!r} is no attribute: give keywords, such as 'PatientName', or tags"
+                f"{problem} (attributes are keywords, such as 'PatientName', or tags)"
             ) from None
     return tuple(tags)
+
+
+def attribute_names(tags: Iterable[int]) -> tuple[str, ...]:
+    """Keywords of attributes, or tags as text where there is none."""
+    from pydicom.datadict import keyword_for_tag
+
+    return tuple(keyword_for_tag(t) or f"({t >> 16:04x},{t & 0xFFFF:04x})" for t in tags)
 
 
 def select(data_set: Dataset, tags: Collection[int]) -> Dataset:

@@ -22,10 +22,11 @@ from .protocol.errors import (
     RemoteProtocolError,
 )
 from .protocol.events import Aborted, ProviderAborted, Refused
-from .protocol.messages import CGetRSP, CMoveRSP, Response
+from .protocol.messages import CGetRSP, CMoveRSP, NGetRQ, Request, Response
 from .protocol.negotiation import Negotiated
 from .protocol.pdus import AssociateRJ, AssociateRQ
 from .protocol.status import Status
+from .protocol.uids import uid_of
 
 __all__ = [
     "AssociationAborted",
@@ -238,20 +239,29 @@ class StatusError(DimseError):
     """
 
     def __init__(
-        self, status: int, comment: str | None = None, *, response: Response | None = None
+        self,
+        status: int,
+        comment: str | None = None,
+        *,
+        response: Response | None = None,
+        request: Request | None = None,
     ) -> None:
         self.status = Status(status)
         self.comment = comment
         self.response = response
         said = ", ".join(filter(None, [comment, *_counts(response)]))
-        advice = "" if response is None else self.status.advice
-        message = f"{self.status}" + (f": {said}" if said else "")
+        meaning, advice = self.status.explained(_sop_class_of(request))
+        if response is None:
+            advice = ""
+        elif isinstance(request, NGetRQ) and self.status in _NOT_OF_THE_CLASS:
+            advice = _GOT_ELSEWHERE.get(request.requested_sop_class_uid or "", advice)
+        message = f"{meaning} ({int(self.status):#06x})" + (f": {said}" if said else "")
         super().__init__(message + (f"; {advice}" if advice else ""))
 
     @classmethod
-    def of(cls, response: Response) -> StatusError:
-        """For a final response with a failure status."""
-        return cls(response.status, response.error_comment, response=response)
+    def of(cls, response: Response, request: Request | None = None) -> StatusError:
+        """For a final response with a failure status, and what it responds to."""
+        return cls(response.status, response.error_comment, response=response, request=request)
 
 
 class Reject(DimseError):
@@ -297,6 +307,27 @@ def _counts(response: Response | None) -> list[str]:
     if response.warning:
         counts.append((response.warning, "with warnings"))
     return [f"{count} {what}" for count, what in counts if count is not None]
+
+
+def _sop_class_of(request: Request | None) -> str | None:
+    """The SOP class that a request is of."""
+    affected: str | None = getattr(request, "affected_sop_class_uid", None)
+    requested: str | None = getattr(request, "requested_sop_class_uid", None)
+    return affected or requested
+
+
+_NOT_OF_THE_CLASS = (
+    Status.NO_SUCH_SOP_CLASS,
+    Status.SOP_CLASS_NOT_SUPPORTED,
+    Status.UNRECOGNIZED_OPERATION,
+)
+_GOT_ELSEWHERE = {
+    uid_of("ModalityPerformedProcedureStep"): (
+        "it is ModalityPerformedProcedureStepRetrieve that has N-GET of performed procedure steps:"
+        " n_get(uid_of('ModalityPerformedProcedureStepRetrieve'), …)"
+    )
+}
+"""Advice for N-GET of a class that has none, by class (PS3.4 §F.7, §F.8)."""
 
 
 def _members(kind: type[enum.IntEnum]) -> frozenset[int]:

@@ -103,7 +103,7 @@ class Exchange:
         invocation.raise_failure()
         assert invocation.final is not None
         if check and invocation.final.status.is_failure:
-            raise StatusError.of(invocation.final)
+            raise StatusError.of(invocation.final, invocation.request)
         return invocation
 
     async def invoke(

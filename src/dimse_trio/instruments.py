@@ -9,7 +9,9 @@ is free text), SOP Instance UIDs. State names and PDU types are PS3.8's.
 from __future__ import annotations
 
 import enum
+import inspect
 from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import cast
 
 import attrs
@@ -289,6 +291,7 @@ class OperationEnd:
 class Instrument:
     """Override what is of interest; every hook here does nothing.
 
+    A method whose name is nearly a hook's is refused when the instrument is given to something.
     Hooks are called in the midst of things: they must return soon, and cannot be asynchronous. One
     that raises is logged with its traceback, and its instrument switched off for good; the
     association takes no notice. An instrument may serve any number of associations, one after
@@ -360,7 +363,7 @@ def checked_instruments(instruments: Iterable[Instrument]) -> tuple[Instrument, 
     """The instruments.
 
     Raises:
-        LocalProtocolError: One of them is none.
+        LocalProtocolError: One of them is none, or has a hook that would not be called.
     """
     given = tuple(instruments)
     for instrument in cast("tuple[object, ...]", given):
@@ -369,4 +372,31 @@ def checked_instruments(instruments: Iterable[Instrument]) -> tuple[Instrument, 
                 f"instruments has a {type(instrument).__name__}: make it a subclass of Instrument,"
                 " and give an object of it"
             )
+        _check_hooks(instrument)
     return given
+
+
+_HOOKS = tuple(
+    name for name, hook in vars(Instrument).items() if callable(hook) and not name.startswith("_")
+)
+
+
+def _check_hooks(instrument: Instrument) -> None:
+    """Refuse hooks that would not be called, or not as they were meant."""
+    kind = type(instrument)
+    for name in (name for name in dir(kind) if not name.startswith("_")):
+        method = getattr(kind, name)
+        where = f"{kind.__name__}.{name}"
+        if name not in _HOOKS:
+            bare = name.removeprefix("on_")
+            if callable(method) and (near := get_close_matches(bare, _HOOKS, n=1, cutoff=0.85)):
+                raise LocalProtocolError(
+                    f"{where} is no hook, and nothing calls it; did you mean {near[0]}?"
+                )
+        elif method is not getattr(Instrument, name):
+            if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
+                raise LocalProtocolError(f"{where} cannot be asynchronous: hooks are plain methods")
+            try:
+                inspect.signature(getattr(instrument, name)).bind(object())
+            except TypeError:
+                raise LocalProtocolError(f"{where} must take one argument beside self") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,8 @@ from .protocol.messages import (
     Response,
 )
 from .protocol.negotiation import AcceptedContext
-from .protocol.status import Status
+from .protocol.status import Status, StatusCategory
+from .protocol.uids import uid_of
 from .requests import decode_aside, is_uid
 from .sources import BytesSource
 
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 
     from .exchange import Exchange
 
+logger = logging.getLogger("dimse_trio.normalized")
+
+_NOT_ALL_TAKEN = (Status.ATTRIBUTE_LIST_ERROR, 0x0116)
 MANY_ITEMS = 500
 """A data set with a sequence of more items is encoded in a worker thread."""
 
@@ -52,6 +57,18 @@ class NormalizedResult:
     sop_instance_uid: str
     data_set: Dataset = attrs.field(repr=False)
     response: Response = attrs.field(repr=False)
+
+    @property
+    def not_taken(self) -> tuple[str, ...]:
+        """Attributes that the peer names beside a warning, as it has not taken them as they were.
+
+        By keyword, or as "(gggg,eeee)". With 0x0107 they were not set at all; with 0x0116 other
+        values were (PS3.7 §C.4). Not every peer says which they are.
+        """
+        if self.status.category is not StatusCategory.WARNING:
+            return ()
+        tags: tuple[int, ...] | None = getattr(self.response, "attribute_identifier_list", None)
+        return datasets.attribute_names(tags or ())
 
 
 class NormalizedServices:
@@ -257,12 +274,20 @@ class NormalizedServices:
         invocation = await self._exchange.request(context, make, source, check=check)
         response: Any = invocation.final
         data, syntax = invocation.final_data or b"", context.transfer_syntax
-        return NormalizedResult(
+        result = NormalizedResult(
             response.status,
             sop_instance_uid or response.affected_sop_instance_uid or "",
             await decode_aside(lambda: datasets.decode_attributes(data, syntax), data, syntax),
             response,
         )
+        if response.status in _NOT_ALL_TAKEN:
+            logger.warning(
+                "%s answered %s: %s",
+                invocation.request.name,
+                response.status,
+                ", ".join(result.not_taken) or "the peer does not say of which attributes",
+            )
+        return result
 
 
 def _check_uids(sop_class_uid: object, sop_instance_uid: object) -> None:
@@ -271,6 +296,9 @@ def _check_uids(sop_class_uid: object, sop_instance_uid: object) -> None:
             continue
         if not isinstance(uid, str):
             raise TypeError(f"{name} is a UID as text, not {type(uid).__name__}")
+        if name == "sop_class_uid" and uid[:1].isalpha():
+            uid_of(uid)  # which names the keywords that are near
+            raise LocalProtocolError(f"{name} {uid!r} is a keyword: write uid_of({uid!r})")
         if not is_uid(uid):
             raise LocalProtocolError(f"{name} {uid[:80]!r} is not a UID")
 

@@ -11,12 +11,13 @@ import warnings
 from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, final
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, final
 
 import attrs
 import trio
 
 from . import datasets
+from .blocks import Entered
 from .character_sets import set_character_set
 from .contexts import context_for
 from .errors import AssociationError, LocalProtocolError, StatusError
@@ -44,9 +45,10 @@ ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 FIND_ADVICE = "write: for match in await association.find(…)"
+FIND_USAGE = "async with association.find(…) as matches: async for match in matches"
 
 
-class Awaited:
+class Awaited(Entered):
     """What does nothing until it is awaited or entered, and says so if that never happens.
 
     As with coroutines, the warning comes when the object is collected.
@@ -63,6 +65,10 @@ class Awaited:
                 stacklevel=2,
                 source=self,
             )
+
+    def _refuse(self) -> NoReturn:
+        self._used = True
+        super()._refuse()
 
     if not TYPE_CHECKING:  # type checkers know that it is no iterable
 
@@ -176,10 +182,7 @@ class Operation(Awaited, Generic[ItemT, ResultT]):
     async def __anext__(self) -> ItemT:
         self._used = True
         if self._invocation is None or self._left:
-            raise LocalProtocolError(
-                "iterate inside the operation's block: async with association.find(…) as matches:"
-                " async for match in matches: …"
-            )
+            raise LocalProtocolError(f"iterate inside the operation's block: {self._usage}: …")
         item = await self._next(self._invocation)
         if item is None:
             self._check_final()
@@ -187,8 +190,9 @@ class Operation(Awaited, Generic[ItemT, ResultT]):
         return item
 
     def _check_final(self) -> None:
-        if self._check and self.final is not None and self.final.status.is_failure:
-            raise StatusError.of(self.final)
+        made = self._invocation
+        if self._check and made and made.final and made.final.status.is_failure:
+            raise StatusError.of(made.final, made.request)
 
 
 @final
@@ -198,6 +202,7 @@ class FindOperation(Operation["Dataset", "list[Dataset]"]):
     _service_index = 0
     _method = "find"
     _advice = FIND_ADVICE
+    _usage = FIND_USAGE
 
     def __init__(
         self,
@@ -287,6 +292,7 @@ class MoveOperation(_Retrieve[CMoveRSP]):
     _service_index = 1
     _method = "move"
     _advice = "write: result = await association.move(…)"
+    _usage = "async with association.move(…) as responses: async for response in responses"
 
     def __init__(
         self,
@@ -327,10 +333,8 @@ class GetOperation(_Retrieve[StoreRequest]):
 
     _service_index = 2
     _method = "get"
-    _advice = (
-        "write: await association.get(…, save_to=…), or async with association.get(…) as"
-        " instances: async for instance in instances: …"
-    )
+    _usage = "async with association.get(…) as instances: async for instance in instances"
+    _advice = f"write: await association.get(…, save_to=…), or {_usage}: …"
 
     def __init__(
         self,
@@ -382,8 +386,7 @@ class GetOperation(_Retrieve[StoreRequest]):
     async def _result(self) -> RetrieveResult:
         if self._folder is None:
             raise LocalProtocolError(
-                "awaiting a C-GET needs save_to=…; to take the instances yourself, enter it:"
-                " async with association.get(…) as instances: async for instance in instances: …"
+                f"awaiting a C-GET needs save_to=…; to take the instances: {self._usage}: …"
             )
         try:
             async for _ in self:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
+import itertools
 import logging
-from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
+import os
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 import attrs
 import trio
 
-from .datasets import items_of
+from .blocks import block
+from .codes import Code, code_of
+from .datasets import items_of, no_keyword, text_of
 from .errors import ContextNotAccepted, DimseError, LocalProtocolError, StatusError
+from .protocol.negotiation import PresentationContext
 from .protocol.status import Status
 from .protocol.uids import new_uid, uid_of
 from .step_rules import (
@@ -42,8 +46,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dimse_trio.performed_steps")
 
 MPPS = uid_of("ModalityPerformedProcedureStep")
+MPPS_RETRIEVE = uid_of("ModalityPerformedProcedureStepRetrieve")
+_numbers = itertools.count(int.from_bytes(os.urandom(2), "big"))
+"""Tell steps of one second apart; begun anywhere, as other processes have some of their own."""
 _DISCONTINUE_TIMEOUT = 5.0
 """Seconds that a block which ends by an exception takes to report that."""
+
+
+def performed_step_contexts() -> list[PresentationContext]:
+    """What to propose to a peer that is told of performed procedure steps.
+
+    The class to report them, and that to ask for them by N-GET, which not every peer has.
+    """
+    return [PresentationContext(MPPS), PresentationContext(MPPS_RETRIEVE)]
 
 
 @attrs.frozen
@@ -91,10 +106,11 @@ def performed_step_attributes(
             it is given.
         attributes: Attributes by keyword. `Modality` and `PerformedStationAETitle` are taken from
             the first worklist item where they are not given, start date and time are now,
-            `PerformedProcedureStepID` is the time.
+            `PerformedProcedureStepID` is the time and a number that the next step will not have.
 
     Raises:
-        LocalProtocolError: Something that must have a value has none, or a keyword is none.
+        LocalProtocolError: Something that must have a value has none, a keyword is none, or the
+            items are of several patients.
     """
     from pydicom import Dataset
 
@@ -103,6 +119,7 @@ def performed_step_attributes(
     for item in items:  # what is never looked at would be left in the item's character set
         for _ in item.iterall():
             pass
+    _check_patient(items)
     now = dt.datetime.now()
     step = Dataset()
     study = attributes.pop("StudyInstanceUID", None)
@@ -116,7 +133,8 @@ def performed_step_attributes(
             if inner.get("ScheduledStationAETitle"):
                 title: Any = inner.ScheduledStationAETitle
                 step.PerformedStationAETitle = title if isinstance(title, str) else title[0]
-    step.PerformedProcedureStepID = now.strftime("%y%m%d%H%M%S")
+    # SH: 16 characters
+    step.PerformedProcedureStepID = f"{now:%y%m%d%H%M%S}{next(_numbers) % 10_000:04}"
     step.PerformedProcedureStepStartDate = now.strftime("%Y%m%d")
     step.PerformedProcedureStepStartTime = now.strftime("%H%M%S")
     step.PerformedProcedureStepStatus = IN_PROGRESS
@@ -124,6 +142,19 @@ def performed_step_attributes(
     ask_for(step, CREATE_2)
     _check(step, CREATE)
     return step
+
+
+def _check_patient(items: Sequence[Dataset]) -> None:
+    """Refuse worklist items of several patients, by what says most about that."""
+    for keyword in ("PatientID", "IssuerOfPatientID", "PatientName"):
+        values = {text for item in items if (text := text_of(item, keyword))}
+        if len(values) > 1:
+            raise LocalProtocolError(
+                f"the scheduled steps are not of one patient: there are {len(values)} values of"
+                f" {keyword}; begin a step for each"
+            )
+        if keyword == "IssuerOfPatientID" and all(text_of(item, "PatientID") for item in items):
+            return  # names are spelt in many ways
 
 
 def _scheduled(item: Dataset, study: str | None) -> Dataset:
@@ -182,28 +213,26 @@ class PerformedStep:
 
     async def discontinue(
         self,
-        reason: tuple[str, str, str] | None = None,
+        reason: Code | tuple[str, str, str] | None = None,
         *series: PerformedSeries,
         **attributes: Any,
     ) -> NormalizedResult:
         """N-SET: the step is DISCONTINUED.
 
         Args:
-            reason: Code value, coding scheme designator and code meaning, such as
-                `("110514", "DCM", "Incorrect worklist entry selected")` (PS3.16 CID 9300).
+            reason: Why, such as `Code("110514", "DCM", "Incorrect worklist entry selected")`
+                (PS3.16 CID 9300); or value, scheme and meaning.
             series: What was made until then.
             attributes: Other attributes by keyword.
 
         Raises:
-            LocalProtocolError, StatusError, AssociationError: As `complete`.
+            LocalProtocolError: `reason` is no code, or as `complete`.
+            StatusError, AssociationError: As `complete`.
         """
-        from pydicom import Dataset
-
         changes = _changes(series, attributes)
         if reason is not None:
-            code = Dataset()
-            code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = reason
-            changes.PerformedProcedureStepDiscontinuationReasonCodeSequence = [code]
+            code = code_of("reason", reason)
+            changes.PerformedProcedureStepDiscontinuationReasonCodeSequence = [code.item()]
         return await self._end(changes, DISCONTINUED, ENDED)
 
     async def _end(self, changes: Dataset, status: str, rules: Rules) -> NormalizedResult:
@@ -248,7 +277,7 @@ async def create_performed_step(
     return PerformedStep(association, result.sop_instance_uid)
 
 
-@asynccontextmanager
+@block("association.performed_procedure_step(…) as step")
 async def performed_procedure_step(
     association: Association,
     scheduled: Dataset | Iterable[Dataset],
@@ -323,7 +352,7 @@ def _set_all(data_set: Dataset, attributes: dict[str, Any]) -> None:
 
     for keyword, value in attributes.items():
         if tag_for_keyword(keyword) is None:
-            raise LocalProtocolError(f"{keyword!r} is no DICOM keyword")
+            raise LocalProtocolError(no_keyword(keyword))
         setattr(data_set, keyword, value)
 
 

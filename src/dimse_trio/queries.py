@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 import enum
 import numbers
 import re
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from .character_sets import set_character_set
+from .datasets import no_keyword
 from .errors import QueryError
 from .protocol.uids import (
     MODALITY_WORKLIST_FIND,
@@ -225,13 +225,11 @@ def set_key(identifier: Dataset, keyword: str, value: Any) -> None:
 
 def _entry(keyword: str) -> tuple[int, str]:
     """Tag and VR of a keyword that a key can have."""
-    from pydicom.datadict import dictionary_VR, keyword_dict, tag_for_keyword
+    from pydicom.datadict import dictionary_VR, tag_for_keyword
 
     tag = tag_for_keyword(keyword)
     if tag is None:
-        near = difflib.get_close_matches(keyword, keyword_dict, n=3, cutoff=0.6)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise QueryError(f"{keyword!r} is no DICOM keyword{hint}")
+        raise QueryError(no_keyword(keyword))
     vr = dictionary_VR(tag)
     if vr == "SQ":
         raise QueryError(f"{keyword} is a sequence: give its items as a pydicom Dataset identifier")

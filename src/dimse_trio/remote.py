@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, Unpack, cast, final
 import trio
 
 from .association import Association
+from .blocks import Entered, block
+from .checks import check_address, check_port, checked_limits, checked_timeouts
 from .client import (
     DEFAULT_AE_TITLE,
     DEFAULT_MAX_PDU_LENGTH,
@@ -54,7 +56,7 @@ if TYPE_CHECKING:
 
 
 @final
-class RemoteAE:
+class RemoteAE(Entered):
     """A peer, and how to talk to it.
 
     Use it as it is, or in a block, which keeps associations for the next call:
@@ -99,6 +101,8 @@ class RemoteAE:
         LocalProtocolError: An argument cannot be.
     """
 
+    _usage = "async with RemoteAE(…) as pacs"
+
     def __init__(
         self,
         title: str,
@@ -125,8 +129,15 @@ class RemoteAE:
         listen_host: str | None = None,
         listen_ssl_context: ssl.SSLContext | None = None,
     ) -> None:
+        check_address(host, port)
+        if listen_port is not None:
+            check_port(listen_port, name="listen_port")
+        timeouts, limits = checked_timeouts(timeouts), checked_limits(limits)
         own_user_information(
-            max_pdu_length, async_operations=async_operations, implementation=implementation
+            max_pdu_length,
+            async_operations=async_operations,
+            user_identity=user_identity,
+            implementation=implementation,
         )
         if max_associations < 1 or retries < 0 or pause < 0:
             raise LocalProtocolError("max_associations is at least 1, retries and pause at least 0")
@@ -233,7 +244,7 @@ class RemoteAE:
         async with self._listening, self._listener(handler) as server:
             yield server
 
-    @asynccontextmanager
+    @block("pacs.association(…) as association")
     async def association(
         self, contexts: Iterable[PresentationContext] | None = None
     ) -> AsyncGenerator[Association]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, final
 
 from .association import Association
 from .errors import LocalProtocolError
-from .operations import FIND_ADVICE, Awaited, FindOperation
+from .operations import FIND_ADVICE, FIND_USAGE, Awaited, FindOperation
 from .pool import Lessor, with_lease
 from .protocol.negotiation import PresentationContext
 
@@ -26,6 +26,7 @@ class RemoteFind(Awaited):
 
     _method = "find"
     _advice = FIND_ADVICE.replace("association", "pacs")
+    _usage = FIND_USAGE.replace("association", "pacs")
 
     def __init__(
         self,
@@ -68,7 +69,4 @@ class RemoteFind(Awaited):
 
     def __aiter__(self) -> Self:
         self._used = True
-        raise LocalProtocolError(
-            "iterate inside the operation's block: async with pacs.find(…) as matches:"
-            " async for match in matches: …"
-        )
+        raise LocalProtocolError(f"iterate inside the operation's block: {self._usage}: …")

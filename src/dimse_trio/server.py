@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import AsyncGenerator
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from math import inf
 from typing import Unpack, final
@@ -12,6 +13,8 @@ from typing import Unpack, final
 import trio
 
 from .acceptor import Acceptor, ServerStatistics
+from .blocks import block
+from .checks import check_host, check_port
 from .errors import leaves
 from .settings import ServerOptions, ServerSettings
 
@@ -93,7 +96,7 @@ class Server:
                     connections.start_soon(self._acceptor.serve, stream)
 
 
-@asynccontextmanager
+@block("open_server(…) as server")
 async def open_server(
     handler: object,
     port: int = 0,
@@ -112,17 +115,24 @@ async def open_server(
         options: What is accepted, from whom, and how much of it: `ServerOptions`.
 
     Raises:
-        OSError: The port is taken, or not ours to take.
+        OSError: The port is taken, or not ours to take; it says which, and what to try.
         HandlerError: A handler's method does not have its protocol's signature.
         LocalProtocolError: An argument cannot be.
     """
     settings = ServerSettings(handler=handler, **options)
-    server = Server(settings, await _listen(port, host))
+    server = Server(settings, await open_listeners(port, host))
+    async with alongside(server.run):
+        yield server
+
+
+@asynccontextmanager
+async def alongside(run: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
+    """Run a task for as long as a block takes; what the block raises is in no group."""
     failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.run)
+        nursery.start_soon(run)
         try:
-            yield server
+            yield
         except BaseException as error:  # raised again below, not wrapped in a group
             failure = error
         nursery.cancel_scope.cancel()
@@ -130,15 +140,40 @@ async def open_server(
         raise next(leaves(failure)) if _is_lone_cancelled(failure) else failure
 
 
-async def _listen(port: int, host: str | None) -> list[trio.SocketListener]:
+async def open_listeners(port: int, host: str | None) -> list[trio.SocketListener]:
     """Listeners on one port at every address of the host."""
-    listeners = await trio.open_tcp_listeners(port, host=host)
-    if port == 0 and len(listeners) > 1:  # every address has got a port of its own
-        port = listeners[0].socket.getsockname()[1]
-        for listener in listeners:
-            await listener.aclose()
+    check_port(port, least=0)
+    if host is not None:
+        check_host(host)
+    try:
         listeners = await trio.open_tcp_listeners(port, host=host)
+        if port == 0 and len(listeners) > 1:  # every address has got a port of its own
+            port = listeners[0].socket.getsockname()[1]
+            for listener in listeners:
+                await listener.aclose()
+            listeners = await trio.open_tcp_listeners(port, host=host)
+    except (OSError, UnicodeError) as error:
+        where = f"port {port}" if host is None else f"{host}, port {port}"
+        if isinstance(error, UnicodeError):  # a label of the name is empty or too long
+            error = socket.gaierror(socket.EAI_NONAME, "no such name")
+        reason = f"cannot listen on {where}: {error.strerror or error}; {_advice(error)}"
+        kind = socket.gaierror if isinstance(error, socket.gaierror) else OSError
+        raise kind(error.errno, reason) from error
     return list(listeners)
+
+
+def _advice(error: OSError) -> str:
+    """What to try where a port cannot be listened on."""
+    if isinstance(error, socket.gaierror):
+        return "check how the host is spelt; None is for all addresses of this machine"
+    return _LISTENING.get(error.errno or 0, "try another port")
+
+
+_LISTENING = {
+    errno.EADDRINUSE: "something listens there already: stop it, or take another port",
+    errno.EACCES: "take a port from 1024 on, or have the system permit this one",
+    errno.EADDRNOTAVAIL: "the host must be an address of this machine, or None for all of them",
+}
 
 
 def _is_lone_cancelled(error: BaseException) -> bool:

@@ -8,6 +8,7 @@ from typing import TypedDict
 
 import attrs
 
+from .checks import checked_limits, checked_timeouts
 from .client import DEFAULT_MAX_PDU_LENGTH, Destination, check_ae_title, own_user_information
 from .config import Limits, Timeouts
 from .contexts import acceptance_policy
@@ -114,14 +115,6 @@ def _titles(titles: Collection[str] | None) -> Collection[str] | None:
     return None if titles is None else tuple(map(check_ae_title, titles))
 
 
-def _timeouts(timeouts: Timeouts | None) -> Timeouts:
-    return timeouts or Timeouts()
-
-
-def _limits(limits: Limits | None) -> Limits:
-    return limits or Limits()
-
-
 def _at_least_one(_: object, attribute: attrs.Attribute[int], value: int) -> None:
     if value < 1:
         raise ValueError(f"{attribute.name} must be at least 1")
@@ -198,8 +191,8 @@ class ServerSettings:
     async_operations: tuple[int, int] = attrs.field(default=(1, 1), validator=_window)
     max_pdu_length: int = attrs.field(default=DEFAULT_MAX_PDU_LENGTH, validator=_can_be_announced)
     quick_ack: bool = True
-    timeouts: Timeouts = attrs.field(default=None, converter=_timeouts)
-    limits: Limits = attrs.field(default=None, converter=_limits)
+    timeouts: Timeouts = attrs.field(default=None, converter=checked_timeouts)
+    limits: Limits = attrs.field(default=None, converter=checked_limits)
     instruments: tuple[Instrument, ...] = attrs.field(default=(), converter=checked_instruments)
     policy: Policy = attrs.field(init=False, default=attrs.Factory(_policy, takes_self=True))
 

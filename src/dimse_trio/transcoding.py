@@ -66,7 +66,7 @@ _START_OF_FRAME = frozenset((*range(0xC0, 0xD0), 0xF7)) - {0xC4, 0xC8, 0xCC}
 _MAX_LENGTH = (1 << 32) - 2
 """Longest value that is not of undefined length, in bytes (PS3.5 §7.1)."""
 
-_EXTRA = "install dimse-trio[transcode]"
+_EXTRA = "pip install 'dimse-trio[transcode]' ('.[transcode]' in a clone)"
 
 Checkpoint = Callable[[], None]
 

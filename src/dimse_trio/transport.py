@@ -33,7 +33,7 @@ MAX_BUFFERS = 512
 _PDU = 2
 """Buffers of a P-DATA-TF: its header and its fragment."""
 
-_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
+QUICKACK: int | None = getattr(socket, "TCPQUICKACK", None)
 
 Buffer = bytes | memoryview
 
@@ -76,7 +76,7 @@ class Transport:
         if isinstance(stream, trio.SocketStream) and hasattr(os, "writev"):
             self._socket = stream.socket
         self._receive_size = MIN_RECEIVE
-        self._quick_ack = _QUICKACK if quick_ack else None
+        self._quick_ack = QUICKACK if quick_ack else None
         self.lock = trio.Lock()
         """Held while the core advances and the resulting bytes are written, so that they agree."""
         self.tls_end: str | None = None

@@ -8,12 +8,13 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, final
 
 import trio
 
 from . import datasets
+from .blocks import block
+from .codes import Code
 from .contexts import context_for
 from .errors import DimseError, LocalProtocolError, StatusError
 from .operations import FindOperation
@@ -31,7 +32,7 @@ from .protocol.ups import (
     StepState,
 )
 from .queries import query
-from .ups_claim import Claim, Code, copied, date_time
+from .ups_claim import Claim, copied, date_time
 from .ups_events import StepEvents
 
 if TYPE_CHECKING:
@@ -296,7 +297,7 @@ class UnifiedProcedureSteps:
             StepAction.SUSPEND, GLOBAL_SUBSCRIPTION, None, receiving_ae_title
         )
 
-    @asynccontextmanager
+    @block("ups.watch(…) as events")
     async def watch(
         self,
         sop_instance_uid: str | None = None,

@@ -8,9 +8,9 @@ from copy import copy
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, final
 
-import attrs
-
 from . import datasets
+from .blocks import Entered
+from .codes import Code, code_of
 from .errors import LocalProtocolError, StatusError
 from .protocol.ups import StepState
 
@@ -19,26 +19,6 @@ if TYPE_CHECKING:
 
     from .normalized import NormalizedResult
     from .ups import UnifiedProcedureSteps
-
-
-@attrs.frozen
-class Code:
-    """A code and its meaning, as in code sequences (PS3.3 §8.8)."""
-
-    value: str
-    scheme: str
-    meaning: str = ""
-
-    def item(self) -> Dataset:
-        """The item of a code sequence."""
-        from pydicom import Dataset
-
-        item = Dataset()
-        item.CodeValue = self.value
-        item.CodingSchemeDesignator = self.scheme
-        if self.meaning:
-            item.CodeMeaning = self.meaning
-        return item
 
 
 UNSPECIFIED_REASON = Code("110513", "DCM", "Discontinued for unspecified reason")
@@ -68,7 +48,7 @@ def copied(data_set: Dataset) -> Dataset:
 
 
 @final
-class Claim:
+class Claim(Entered):
     """A step that this side performs. Made by `UnifiedProcedureSteps.claim` and `resume`.
 
         async with ups.claim(uid) as work:
@@ -86,6 +66,8 @@ class Claim:
         transaction_uid: What locks it. Kept somewhere safe, it survives a crash.
         state: The step's state as far as this side has changed it; `None` before it is claimed.
     """
+
+    _usage = "async with ups.claim(…) as work"
 
     def __init__(
         self, steps: UnifiedProcedureSteps, uid: str, transaction_uid: str, *, resumed: bool
@@ -226,7 +208,7 @@ class Claim:
 
         item = self._progress_item()
         item.ProcedureStepCancellationDateTime = date_time()
-        item.ProcedureStepDiscontinuationReasonCodeSequence = [code.item()]
+        item.ProcedureStepDiscontinuationReasonCodeSequence = [code_of("code", code).item()]
         if reason:
             item.ReasonForCancellation = reason
         changes = Dataset()

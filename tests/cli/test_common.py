@@ -32,6 +32,10 @@ COMMANDS = (
     "worklist",
     "mpps",
     "ups",
+    "dump",
+    "create",
+    "modify",
+    "proxy",
 )
 CLIENTS: dict[str, tuple[str, ...]] = {
     "echo": (),

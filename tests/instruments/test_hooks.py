@@ -454,3 +454,80 @@ async def test_peers_that_speak_something_else_switch_no_instrument_off(
     assert "switched off" not in caplog.text
     assert [hook for hook, _ in keeping.told][-1] == "connection_closed"
     assert keeping.of("association_opened") == []
+
+
+class Misspelt(Instrument):
+    def association_opend(self, association: AssociationInfo, /) -> None:
+        raise AssertionError
+
+
+class Prefixed(Instrument):
+    def on_association_opened(self, association: AssociationInfo, /) -> None:
+        raise AssertionError
+
+
+class Asynchronous(Instrument):
+    async def association_opened(self, association: AssociationInfo, /) -> None:  # type: ignore[override]
+        raise AssertionError
+
+
+class Bare(Instrument):
+    def association_opened(self) -> None:  # type: ignore[override]
+        raise AssertionError
+
+
+class OfItsOwn(Instrument):
+    """It has methods that are no hooks, nor meant to be."""
+
+    def association_count(self) -> int:
+        return 0
+
+    def opened(self) -> None:
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("instrument", "message"),
+    [
+        (Misspelt(), r"Misspelt\.association_opend is no hook.*mean association_opened\?"),
+        (Prefixed(), r"on_association_opened is no hook.*mean association_opened\?"),
+        (Asynchronous(), r"association_opened cannot be asynchronous"),
+        (Bare(), r"association_opened must take one argument"),
+    ],
+)
+async def test_a_hook_that_would_not_be_called_is_refused(
+    instrument: Instrument, message: str
+) -> None:
+    with pytest.raises(dimse.LocalProtocolError, match=message):
+        async with dimse.open_association("127.0.0.1", 1, instruments=[instrument]):
+            raise AssertionError
+    with pytest.raises(dimse.LocalProtocolError, match=message):
+        dimse.RemoteAE("PACS", "127.0.0.1", instruments=[OfItsOwn(), instrument])
+
+
+async def test_what_was_negotiated_is_one_line_and_as_text_all_of_it(files: list[Path]) -> None:
+    async with associated_pair(Hospital(files)) as association:
+        negotiated = association.negotiated
+    short, whole = repr(negotiated), str(negotiated).splitlines()
+    proposed = len(negotiated.accepted) + len(negotiated.refused)
+    assert f"'STATION' -> 'ARCHIVE' {len(negotiated.accepted)} of {proposed} contexts" in short
+    assert len(short) < 200
+    assert whole[0] == short
+    assert len(whole) == 1 + proposed
+    assert any(line.endswith(": accepted as SCU") for line in whole)
+    assert any(line.endswith(": accepted as SCU and SCP") for line in whole)
+
+
+async def test_a_capture_that_is_closed_too_early_says_so_once(
+    tmp_path: Path, files: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = dimse.PcapngWriter(tmp_path / "c.pcapng")
+    async with associated_pair(Hospital(files), requestor_instruments=[writer]) as association:
+        writer.close()
+        assert (await association.echo()).status == 0
+        assert (await association.echo()).status == 0
+    async with associated_pair(Hospital(files), requestor_instruments=[writer]):
+        pass
+    (said,) = (record for record in caplog.records if record.name == "dimse_trio.capture")
+    assert said.levelno == logging.WARNING
+    assert "c.pcapng has been closed" in said.getMessage()

@@ -58,8 +58,9 @@ async def test_worklist(dcmtk: Any, tmp_path: Path) -> None:
 
 async def test_worklist_of_ours(dcmtk: Any, tmp_path: Path) -> None:
     class Worklist:
+        query_sop_classes = (dimse.uid_of("ModalityWorklistInformationModelFind"),)
+
         async def handle_find(self, request: dimse.FindRequest) -> AsyncIterator[Dataset]:
-            assert request.sop_class_uid == dimse.uid_of("ModalityWorklistInformationModelFind")
             (step,) = request.identifier.ScheduledProcedureStepSequence
             for item in map(worklist_item, range(6)):
                 if item.ScheduledProcedureStepSequence[0].Modality == step.Modality:

@@ -90,6 +90,8 @@ async def test_relevant_patient_information_of_pynetdicom() -> None:
 
 async def test_pynetdicom_asks_us_for_relevant_patient_information() -> None:
     class Reports:
+        query_sop_classes = (GENERAL,)
+
         async def handle_find(self, request: dimse.FindRequest) -> AsyncIterator[Dataset]:
             report = Dataset()
             report.PatientID = request.identifier.PatientID

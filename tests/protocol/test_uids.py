@@ -143,3 +143,13 @@ def test_what_is_in_no_table_has_no_keyword_and_no_uid() -> None:
 )
 def test_a_named_uid_is_that_of_the_standard(uid: str, keyword: str) -> None:
     assert STANDARD[uid]["keyword"] == keyword
+
+
+@pytest.mark.parametrize(
+    ("keyword", "hint"),
+    [("CTImage", "did you mean CTImageStorage"), ("Verificaton", "did you mean Verification")],
+)
+def test_a_keyword_that_is_none_names_the_near_ones(keyword: str, hint: str) -> None:
+    with pytest.raises(LocalProtocolError) as caught:
+        uid_of(keyword)
+    assert hint in str(caught.value)

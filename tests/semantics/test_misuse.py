@@ -5,14 +5,16 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio.testing
 from pydicom import Dataset
 
 import dimse_trio as dimse
-from dimse_trio.contexts import context_for, storage_context
+from dimse_trio.contexts import context_for, normalized_context, storage_context
 from dimse_trio.protocol.messages import CFindRQ, CFindRSP
 from dimse_trio.protocol.negotiation import Negotiated
 from dimse_trio.protocol.pdus import UserInformation
@@ -52,6 +54,24 @@ async def test_an_operation_takes_a_query_or_an_identifier(
             association.move(what, destination="X")  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="destination is an AE title, not int"):
             association.move(Dataset(), destination=5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "message"),
+    [
+        ("BasicFilmSession", r"is a keyword: write uid_of\('BasicFilmSession'\)"),
+        ("BasicFilmSesion", "did you mean BasicFilmSession"),
+        ("1.2.x", "is not a UID"),
+    ],
+)
+async def test_a_class_of_dimse_n_is_named_by_its_uid(
+    autojump_clock: object, sop_class: str, message: str
+) -> None:
+    async with scripted(releases) as association:
+        with pytest.raises(dimse.LocalProtocolError, match=message):
+            await association.n_get(sop_class, "1.2.3")
+        with pytest.raises(dimse.LocalProtocolError, match="did you mean PatientName"):
+            await association.n_get("1.2.3", "1.2.3", ["PatientsName"])
 
 
 # -- contexts and folders --------------------------------------------------------------------------
@@ -129,11 +149,127 @@ def test_a_model_that_no_default_has_is_proposed_by_its_uid() -> None:
     assert "default_contexts" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("keyword", "helper"),
+    [
+        ("UnifiedProcedureStepPush", "procedure_step_contexts"),
+        ("UnifiedProcedureStepQuery", "procedure_step_contexts"),
+        ("ModalityPerformedProcedureStepRetrieve", "performed_step_contexts"),
+        ("StorageCommitmentPushModel", "commitment_contexts"),
+        ("InstanceAvailabilityNotification", "availability_contexts"),
+    ],
+)
+def test_a_workflow_that_was_not_proposed_is_told_what_makes_its_contexts(
+    keyword: str, helper: str
+) -> None:
+    with pytest.raises(dimse.ContextNotAccepted, match=rf"contexts={helper}\(\)$"):
+        normalized_context(NOTHING, uid_of(keyword))
+    made = getattr(dimse, helper)()
+    assert uid_of(keyword) in [context.abstract_syntax for context in made]
+
+
+async def test_a_peer_that_refuses_everything_is_told_in_few_words() -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        verification = [dimse.PresentationContext("1.2.3")]
+        nursery.start_soon(partial(dimse.serve_stream, Echo(), theirs, contexts=verification))
+        with pytest.raises(dimse.ContextNotAccepted) as caught:
+            async with dimse.associate_over(ours):
+                pass
+    more = len(dimse.default_contexts()) - 3
+    assert f" and {more} more: abstract syntax not supported; check that" in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
 def test_a_retrieve_and_a_storage_class_are_told_their_own_contexts() -> None:
     with pytest.raises(dimse.ContextNotAccepted, match="retrieve_contexts"):
         context_for(NOTHING, STUDY_ROOT_GET)
     with pytest.raises(dimse.ContextNotAccepted, match=r"contexts_for\(paths\)"):
         storage_context(NOTHING, CT, None)
+
+
+# -- addresses and other arguments -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "message"),
+    [
+        ("127.0.0.1:21112", 104, r"host='127\.0\.0\.1', port=21112"),
+        ("pacs:", 104, r"host='pacs'$"),
+        ("[::1]:104", 104, r"host='::1', port=104"),
+        ("[::1]", 104, r"host='::1'$"),
+        ("", 104, "host is a name or an address as text, not ''"),
+        (None, 104, "host is a name or an address as text, not None"),
+        ("pacs", "104", "port is a whole number, not '104': write port=104"),
+        ("pacs", True, "port is a whole number, not True"),
+        ("pacs", 0, "port is a number from 1 to 65535, not 0"),
+        ("pacs", 104_104, "port is a number from 1 to 65535"),
+    ],
+)
+async def test_a_host_and_a_port_are_given_each_by_itself(
+    host: object, port: object, message: str
+) -> None:
+    with pytest.raises(dimse.LocalProtocolError, match=message):
+        async with dimse.open_association(host, port):  # type: ignore[arg-type]
+            pass
+    with pytest.raises(dimse.LocalProtocolError, match=message):
+        dimse.RemoteAE("PACS", host, port)  # type: ignore[arg-type]
+    with pytest.raises(dimse.LocalProtocolError, match=message):
+        dimse.Destination(host, port)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("host", ["::1", "fe80::1%eth0", "pacs.example.org", "10.0.0.1"])
+def test_names_and_addresses_are_hosts(host: str) -> None:
+    assert dimse.Destination(host).host == host
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"user_identity": "ada"}, r"user_identity is UserIdentity, not str; .*username\('ada'\)"),
+        ({"timeouts": 5}, r"timeouts is Timeouts, not int; for example timeouts=Timeouts\("),
+        ({"limits": 5}, r"limits is Limits, not int; for example limits=Limits\("),
+    ],
+)
+async def test_options_are_of_their_kind(arguments: dict[str, Any], message: str) -> None:
+    ours, _ = trio.testing.memory_stream_pair()
+    with pytest.raises(dimse.LocalProtocolError, match=message):
+        async with dimse.open_association("127.0.0.1", 1, **arguments):
+            pass
+    with pytest.raises(dimse.LocalProtocolError, match=message):
+        async with dimse.associate_over(ours, **arguments):
+            pass
+    with pytest.raises(dimse.LocalProtocolError, match=message):
+        dimse.RemoteAE("PACS", "127.0.0.1", **arguments)
+    if "user_identity" not in arguments:
+        with pytest.raises(dimse.LocalProtocolError, match=message):
+            async with dimse.open_server(Echo(), **arguments):
+                pass
+
+
+@pytest.mark.parametrize("port", ["104", -1, None])
+async def test_a_listeners_port_is_a_number(port: Any) -> None:
+    with pytest.raises(dimse.LocalProtocolError, match=r"host='127\.0\.0\.1', port=104"):
+        async with dimse.open_server(Echo(), host="127.0.0.1:104"):
+            pass
+    with pytest.raises(dimse.LocalProtocolError, match="port is a"):
+        async with dimse.open_server(Echo(), port):
+            pass
+    if port is not None:
+        with pytest.raises(dimse.LocalProtocolError, match="listen_port is a"):
+            dimse.RemoteAE("PACS", "127.0.0.1", listen_port=port)
+
+
+def test_an_available_instance_is_of_its_kinds() -> None:
+    reference = dimse.SOPReference(CT, "1.2.3")
+    with pytest.raises(dimse.LocalProtocolError, match=r"InstanceAvailability\.ONLINE.*'ONLINE'"):
+        dimse.AvailableInstance(reference, "ONLINE", "PACS")  # type: ignore[arg-type]
+    with pytest.raises(dimse.LocalProtocolError, match=r"write SOPReference\("):
+        dimse.AvailableInstance(
+            (CT, "1.2.3"),  # type: ignore[arg-type]
+            dimse.InstanceAvailability.ONLINE,
+            "PACS",
+        )
 
 
 # -- forgotten await -------------------------------------------------------------------------------
@@ -191,6 +327,74 @@ async def test_an_operation_that_was_used_or_could_not_be_made_is_silent(
             await dimse.RemoteAE("PACS", "127.0.0.1", 1, retries=0).find_studies()
         gc_collect_harder()
     assert [str(warning.message) for warning in caught] == []
+
+
+async def test_a_loop_outside_of_its_block_is_told_the_right_operation(
+    autojump_clock: object,
+) -> None:
+    async with scripted(releases) as association:
+        query = dimse.query("STUDY", StudyInstanceUID="1.2")
+        for operation, name in (
+            (association.find(query), "find"),
+            (association.get(query), "get"),
+            (association.move(query, destination="X"), "move"),
+        ):
+            with pytest.raises(
+                dimse.LocalProtocolError, match=rf"async with association\.{name}\("
+            ):
+                async for _ in operation:
+                    pass
+
+
+# -- blocks ----------------------------------------------------------------------------------------
+
+
+def blocks(association: dimse.Association) -> list[tuple[Any, str]]:
+    pacs = dimse.RemoteAE("PACS", "127.0.0.1")
+    stream, _ = trio.testing.memory_stream_pair()
+    ups = dimse.UnifiedProcedureSteps(association)
+    return [
+        (dimse.open_association("127.0.0.1"), r"open_association\(…\) as association"),
+        (dimse.associate_over(stream), r"associate_over\(…\) as association"),
+        (dimse.open_server(Echo()), r"open_server\(…\) as server"),
+        (pacs, r"RemoteAE\(…\) as pacs"),
+        (pacs.association(), r"pacs\.association\(…\) as association"),
+        (association.commit([]), r"association\.commit\(…\) as commitment"),
+        (association.performed_procedure_step(), r"association\.performed_procedure_step\(…\) as"),
+        (ups.watch("1.2"), r"ups\.watch\(…\) as events"),
+        (ups.claim("1.2"), r"ups\.claim\(…\) as work"),
+    ]
+
+
+async def test_a_block_that_is_awaited_says_how_it_is_entered(autojump_clock: object) -> None:
+    async with scripted(releases) as association:
+        for each, usage in blocks(association):
+            with pytest.raises(TypeError, match=rf"for async with; write: async with {usage}"):
+                await each
+
+
+async def test_a_block_that_is_entered_by_a_plain_with_is_told_the_async(
+    autojump_clock: object,
+) -> None:
+    async with scripted(releases) as association:
+        entered: list[tuple[Any, str]] = [
+            *blocks(association),
+            (association.find_studies(), r"association\.find\(…\) as matches"),
+        ]
+        for each, usage in entered:
+            with pytest.raises(TypeError, match=rf"write: async with {usage}"), each:
+                pass
+        gc_collect_harder()
+
+
+async def test_what_is_used_without_its_block_is_told_to_enter_it() -> None:
+    association: Any = dimse.open_association("127.0.0.1")
+    with pytest.raises(AttributeError, match=r"echo .*: async with open_association\(…\) as assoc"):
+        await association.echo()
+    server: Any = dimse.open_server(Echo())
+    with pytest.raises(AttributeError, match=r"port .*: async with open_server\(…\) as server"):
+        _ = server.port
+    assert not hasattr(server, "__len__")
 
 
 def drop(make: Callable[[], object]) -> None:

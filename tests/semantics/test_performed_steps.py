@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from .test_worklist import item, step
 
 MPPS = dimse.uid_of("ModalityPerformedProcedureStep")
 RETRIEVE = dimse.uid_of("ModalityPerformedProcedureStepRetrieve")
-CONTEXTS = [dimse.PresentationContext(uid) for uid in (MPPS, RETRIEVE)]
 SERIES = dimse.PerformedSeries("1.2.4", "HEAD", [("1.2.840.10008.5.1.4.1.1.2", "1.2.5")])
 
 
@@ -31,7 +31,7 @@ def attributes(**values: object) -> Dataset:
 
 
 def pair(handler: object) -> Any:
-    return associated_pair(handler, contexts=CONTEXTS)
+    return associated_pair(handler, contexts=dimse.performed_step_contexts())
 
 
 async def state(association: dimse.Association, uid: str) -> Dataset:
@@ -199,7 +199,7 @@ async def test_a_change_that_breaks_the_table_leaves_the_step_as_it_was(
         assert await state(association, performed.uid) == before
 
 
-async def test_what_may_not_change_stays_with_a_warning() -> None:
+async def test_what_may_not_change_stays_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     async with pair(dimse.PerformedProcedureSteps()) as association:
         performed = await association.create_performed_step(**UNSCHEDULED)
         same = await performed.update(Modality="CT")
@@ -207,13 +207,44 @@ async def test_what_may_not_change_stays_with_a_warning() -> None:
         after = await state(association, performed.uid)
     assert same.status == dimse.Status.SUCCESS
     assert other.status == dimse.Status.ATTRIBUTE_LIST_ERROR
+    assert same.not_taken == ()
+    assert other.not_taken == ("Modality",)
+    assert "N-SET-RQ answered Attribute list error (0x0107): Modality" in caplog.text
     assert (after.Modality, after.PerformedProcedureStepDescription) == ("CT", "x")
+
+
+def test_steps_of_one_second_have_ids_of_their_own() -> None:
+    made = [dimse.performed_step_attributes(**UNSCHEDULED) for _ in range(50)]
+    ids = {step.PerformedProcedureStepID for step in made}
+    assert len(ids) == 50
+    assert all(len(each) == 16 for each in ids)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        dimse.Code("110514", "DCM", "Incorrect worklist entry selected"),
+        ("110514", "DCM", "Incorrect worklist entry selected"),
+    ],
+)
+async def test_the_reason_of_a_discontinued_step_is_a_code(
+    reason: dimse.Code | tuple[str, str, str],
+) -> None:
+    async with pair(dimse.PerformedProcedureSteps()) as association:
+        performed = await association.create_performed_step(**UNSCHEDULED)
+        for wrong in ("x", ("110514", "DCM"), 5):
+            with pytest.raises(dimse.LocalProtocolError, match=r'reason is a code.*Code\("110514"'):
+                await performed.discontinue(wrong)  # type: ignore[arg-type]
+        await performed.discontinue(reason)
+        ended = await state(association, performed.uid)
+    (code,) = ended.PerformedProcedureStepDiscontinuationReasonCodeSequence
+    assert code == dimse.Code("110514", "DCM", "Incorrect worklist entry selected").item()
 
 
 def test_what_a_step_needs_is_said_before_anything_is_sent() -> None:
     with pytest.raises(dimse.LocalProtocolError, match="Modality"):
         dimse.performed_step_attributes(PerformedStationAETitle="X")
-    with pytest.raises(dimse.LocalProtocolError, match="no DICOM keyword"):
+    with pytest.raises(dimse.LocalProtocolError, match="no DICOM keyword; did you mean Modality"):
         dimse.performed_step_attributes(Modalty="CT", **UNSCHEDULED)
 
 
@@ -386,3 +417,27 @@ async def test_a_step_has_the_uid_that_it_was_begun_with_whatever_the_answer_nam
         async with association.performed_procedure_step(**UNSCHEDULED) as performed:
             await performed.complete(SERIES)
     assert asked == [performed.uid, performed.uid]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "refused"),
+    [
+        ({"PatientID": "1"}, {"PatientID": "2"}, True),
+        ({"PatientID": "1"}, {"PatientID": "1", "PatientName": "Spelt^Otherwise"}, False),
+        ({"PatientID": "1"}, {"PatientID": "", "PatientName": "Somebody^Else"}, True),
+        (
+            {"PatientID": "1", "IssuerOfPatientID": "A"},
+            {"PatientID": "1", "IssuerOfPatientID": "B"},
+            True,
+        ),
+        ({"PatientID": ""}, {"PatientID": "", "PatientName": "Somebody^Else"}, True),
+        ({"PatientID": ""}, {"PatientID": ""}, False),
+    ],
+)
+def test_a_step_is_of_one_patient(
+    one: dict[str, str], other: dict[str, str], refused: bool
+) -> None:
+    items = [item("A", step(), **one), item("A", step(), **other)]
+    with pytest.raises(dimse.LocalProtocolError, match="one patient") if refused else nullcontext():
+        made = dimse.performed_step_attributes(items)
+        assert len(made.ScheduledStepAttributesSequence) == 2

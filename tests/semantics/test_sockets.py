@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -306,3 +307,40 @@ async def test_normalized_services_and_what_was_negotiated_leave_nothing() -> No
             await association.n_delete(machine, "1.2")
         await server.stop(grace=5)
     assert seen == ["create", "set", "get", "action", "event of 1.2.1", "delete"]
+
+
+# -- listening -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "error", "message"),
+    [
+        (
+            "192.0.2.1",
+            errno.EADDRNOTAVAIL,
+            r"cannot listen on 192\.0\.2\.1, port 0: .*machine",
+        ),
+        ("a..b", None, r"cannot listen on a\.\.b, port 0: .*check how the host is spelt"),
+    ],
+)
+async def test_who_cannot_listen_is_told_where_and_what_to_try(
+    host: str, error: int | None, message: str
+) -> None:
+    with pytest.raises(OSError, match=message) as caught:
+        async with dimse.open_server(Patient(), host=host):
+            pass
+    assert error is None or caught.value.errno == error
+
+
+async def test_a_port_that_is_taken_is_named() -> None:
+    async with dimse.open_server(Patient()) as server:
+        message = rf"127\.0\.0\.1, port {server.port}: Address already in use; .*another port"
+        with pytest.raises(OSError, match=message) as caught:
+            await dimse.serve(Patient(), server.port)
+        assert caught.value.errno == errno.EADDRINUSE
+        pacs = dimse.RemoteAE(
+            "PACS", "127.0.0.1", server.port, listen_host="127.0.0.1", listen_port=server.port
+        )
+        with pytest.raises(OSError, match=message) as caught:
+            await pacs.commit([("1.2.840.10008.5.1.4.1.1.2", "1.2.3")])
+        assert caught.value.errno == errno.EADDRINUSE

@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar, cast, final
 
@@ -20,6 +20,7 @@ import sqlalchemy as sa
 import trio
 from sqlalchemy.exc import SQLAlchemyError
 
+from dimse_trio.blocks import block
 from dimse_trio.commitment_provider import StorageCommitmentProvider
 from dimse_trio.errors import DimseError, InvalidFile, StatusError
 from dimse_trio.matching import MatchingOptions
@@ -268,7 +269,7 @@ class Archive(StorageCommitmentProvider):
             self._folder.close()
 
 
-@asynccontextmanager
+@block("open_archive(…) as archive")
 async def open_archive(
     folder: str | os.PathLike[str],
     *,

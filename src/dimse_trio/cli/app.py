@@ -30,6 +30,10 @@ COMMANDS = (
     "worklist",
     "mpps",
     "ups",
+    "dump",
+    "create",
+    "modify",
+    "proxy",
 )
 """Each is a function of that name in a module of that name."""
 
@@ -89,6 +93,10 @@ def cli(context: click.Context) -> ExitCode:
       dimse-trio forward ARCHIVE=127.0.0.1:11112 --port 11115 --aet ROUTER
       dimse-trio ups find 127.0.0.1:11112 -k ProcedureStepState=SCHEDULED
       dimse-trio worklist FOLDER --port 11114 --aet RIS
+      dimse-trio dump FILE -k PatientID
+      dimse-trio create query.dcm QueryRetrieveLevel=STUDY PatientName=DOE*
+      dimse-trio modify FOLDER -k PatientName=Doe^Jane --new-study-uid --output COPY
+      dimse-trio proxy 127.0.0.1:11112 --listen 11115 --capture session.pcapng
     """  # noqa: D301 - \b is for click
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

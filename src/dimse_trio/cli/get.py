@@ -13,18 +13,10 @@ from .arrivals import Arrivals
 from .errors import EPILOG, ExitCode
 from .find import find_contexts
 from .keys import LEVELS, retrieve_query
-from .options import (
-    CONTEXT_SETTINGS,
-    Client,
-    client_options,
-    keys_option,
-    level_option,
-    model_option,
-    output_options,
-    peer_argument,
-)
+from .options import CONTEXT_SETTINGS, Client, client_options, output_options, peer_argument
 from .output import Format
 from .progress import bar
+from .query_options import keys_option, level_option, model_option
 from .running import Work, run
 
 logger = logging.getLogger("dimse_trio.cli")

@@ -65,21 +65,26 @@ def parse_keys(keys: Iterable[str]) -> list[Key]:
     parsed: list[Key] = []
     for text in keys:
         name, equals, value = text.partition("=")
-        tags = tuple(_tag(segment.strip(), text) for segment in name.split("."))
+        tags = tuple(tag_of(segment.strip(), text) for segment in name.split("."))
         for tag in tags[:-1]:
-            if _vr(tag) != "SQ":
+            if vr_of(tag) != "SQ":
                 raise dimse.QueryError(f"{text}: {Attribute((tag,)).name} is no sequence")
         parsed.append(Key(Attribute(tags), value if equals and value else None))
     return parsed
 
 
-def _tag(segment: str, key: str) -> int:
+def tag_of(segment: str, key: str, *, private: bool = False) -> int:
+    """The tag that a keyword or tag of a key means.
+
+    Raises:
+        QueryError: It is none, or is private where those are not meant.
+    """
     from pydicom.datadict import tag_for_keyword
 
     segment = _ITEM.sub("", segment)
     if (match := _TAG.fullmatch(segment)) is not None:
         tag = int(match[1] + match[2], 16)
-        if tag >> 16 & 1:
+        if tag >> 16 & 1 and not private:
             raise dimse.QueryError(f"{key}: private attributes have no known form to ask for")
         return tag
     tag_or_none = tag_for_keyword(segment)
@@ -90,7 +95,12 @@ def _tag(segment: str, key: str) -> int:
     return int(tag_or_none)
 
 
-def _vr(tag: int) -> str:
+def vr_of(tag: int) -> str:
+    """The VR of a tag in the data dictionary; the first where it has several.
+
+    Raises:
+        QueryError: It is not in it.
+    """
     from pydicom.datadict import dictionary_VR
 
     try:
@@ -130,7 +140,7 @@ def make_query(
             tags = (_STEP_SEQUENCE, *tags)
         named.append(Attribute(tags))
         values[tags] = key.value
-    _check(values)
+    check_values(values)
     for tags, value in values.items():
         _set(query.identifier, tags, value)
     asked = list(dict.fromkeys(named + list(_attributes_of(query.identifier))))
@@ -142,7 +152,7 @@ _QUERY_RETRIEVE_LEVEL = 0x00080052
 _NOT_SHOWN = frozenset((_QUERY_RETRIEVE_LEVEL, 0x00080005))
 
 
-def _check(values: Mapping[tuple[int, ...], str | None]) -> None:
+def check_values(values: Mapping[tuple[int, ...], str | None]) -> None:
     """Have the library look at the values as at those of `query`: of each item together."""
     from pydicom.datadict import keyword_for_tag, tag_for_keyword
 
@@ -150,7 +160,7 @@ def _check(values: Mapping[tuple[int, ...], str | None]) -> None:
     for (*sequences, tag), value in values.items():
         keyword = keyword_for_tag(tag)
         # numbers are text on a command line, and repeating groups have no tag of their own
-        if value and tag_for_keyword(keyword) == tag and _vr(tag) in _CHECKED:
+        if value and tag_for_keyword(keyword) == tag and vr_of(tag) in _CHECKED:
             items.setdefault(tuple(sequences), {})[keyword] = value
     for keys in items.values():
         dimse.query("STUDY", return_keys=False, **keys)
@@ -179,7 +189,7 @@ def _set(identifier: Dataset, tags: Sequence[int], value: str | None) -> None:
         if sequence not in identifier or not identifier[sequence].value:
             identifier.add_new(sequence, "SQ", [Dataset()])
         identifier = identifier[sequence].value[0]
-    vr = _vr(tag)
+    vr = vr_of(tag)
     name = Attribute(tuple(tags)).name
     if vr == "SQ":
         if value is not None:
@@ -191,12 +201,12 @@ def _set(identifier: Dataset, tags: Sequence[int], value: str | None) -> None:
         raise dimse.QueryError(f"{name} cannot be matched: its value is binary ({vr})")
     try:
         universal = value == "*" and vr in _CHECKED  # without wildcards: an empty value says it
-        identifier.add_new(tag, vr, _value(None if universal else value, vr))
+        identifier.add_new(tag, vr, value_of(None if universal else value, vr))
     except (TypeError, ValueError, OverflowError) as error:
         raise dimse.QueryError(f"{name}={value}: no value of an attribute with VR {vr}") from error
 
 
-def _value(value: str | None, vr: str) -> Any:
+def value_of(value: str | None, vr: str) -> Any:
     """A value as pydicom wants it; strings keep their wildcards, ranges and backslashes."""
     if value is None:
         return None
@@ -205,7 +215,7 @@ def _value(value: str | None, vr: str) -> Any:
     if vr in _FLOATS:
         return [float(part) for part in value.split("\\")]
     if vr == "AT":
-        return [_tag(part, value) for part in value.split("\\")]
+        return [tag_of(part, value) for part in value.split("\\")]
     return value
 
 

@@ -7,7 +7,7 @@ second one aborts at once. Either is the proper end of a listener: exit code 0.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 
@@ -23,11 +23,10 @@ from .running import SIGNALS
 Peers = Mapping[str, dimse.Destination | tuple[str, int]]
 
 
-class Listening:
-    """A listener while it runs."""
+class Standing:
+    """Something that goes on until a signal stops it."""
 
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
+    def __init__(self) -> None:
         self._everything = trio.CancelScope()
         self._stop = trio.Event()
         self._serving = False
@@ -41,23 +40,67 @@ class Listening:
     def output_closed(self) -> None:
         """Nobody reads what is printed; the listener is for whoever sends, and goes on."""
 
-    async def run(
-        self,
-        make_handler: Callable[[Listening], AbstractAsyncContextManager[object]],
-        peers: Peers | None,
-    ) -> ExitCode:
-        """Listen until it is stopped."""
+    async def run(self, serve: Callable[[], Awaitable[None]]) -> ExitCode:
+        """Serve until it is stopped."""
         failure: Exception | None = None
         async with trio.open_nursery() as watchers:
             await watchers.start(self._watch_signals)
             try:
                 with self._everything:
-                    async with make_handler(self) as handler:
-                        await self._serve(handler, peers)
+                    await serve()
             except Exception as error:
                 failure = error
             watchers.cancel_scope.cancel()
         return ExitCode.DONE if failure is None else report_failure(failure)
+
+    async def stand(
+        self, where: tuple[str | None, int], what: str, port_file: str | None, output: Output
+    ) -> None:
+        """Say that it listens, and wait until it is to stop.
+
+        Args:
+            where: Address and port that it listens on.
+            what: As what it does.
+            port_file: Where the port is written.
+            output: Where it is said.
+        """
+        self._serving = True
+        host, port = where[0] or "*", where[1]
+        host = f"[{host}]" if ":" in host else host
+        if port_file is not None:
+            _write_port(Path(port_file), port)
+        try:
+            await output.line(f"listening on {host}:{port} {what}")
+            await self._stop.wait()
+        finally:
+            if port_file is not None:
+                with suppress(OSError):
+                    os.unlink(port_file)
+
+    async def _watch_signals(
+        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        with trio.open_signal_receiver(*SIGNALS) as signals:
+            task_status.started()
+            async for _ in signals:
+                self.stop()
+
+
+class Listening(Standing):
+    """A listener while it runs."""
+
+    def __init__(self, listener: Listener) -> None:
+        super().__init__()
+        self._listener = listener
+
+    async def serve(
+        self,
+        make_handler: Callable[[Listening], AbstractAsyncContextManager[object]],
+        peers: Peers | None,
+    ) -> None:
+        """Serve with a handler until it is stopped."""
+        async with make_handler(self) as handler:
+            await self._serve(handler, peers)
 
     async def _serve(self, handler: object, peers: Peers | None) -> None:
         listener = self._listener
@@ -76,28 +119,10 @@ class Listening:
             timeouts=listener.timeouts,
             instruments=listener.instruments,
         ) as server:
-            self._serving = True
-            host = listener.host or "*"
-            host = f"[{host}]" if ":" in host else host
-            if listener.port_file is not None:
-                _write_port(Path(listener.port_file), server.port)
             output = Output(self.output_closed, Format.TABLE)
-            await output.line(f"listening on {host}:{server.port} as {listener.ae_title}")
-            try:
-                await self._stop.wait()
-                await server.stop(listener.grace)
-            finally:
-                if listener.port_file is not None:
-                    with suppress(OSError):
-                        os.unlink(listener.port_file)
-
-    async def _watch_signals(
-        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        with trio.open_signal_receiver(*SIGNALS) as signals:
-            task_status.started()
-            async for _ in signals:
-                self.stop()
+            where, title = (listener.host, server.port), listener.ae_title
+            await self.stand(where, f"as {title}", listener.port_file, output)
+            await server.stop(listener.grace)
 
 
 def _write_port(path: Path, port: int) -> None:
@@ -119,4 +144,5 @@ def listen(
         make_handler: Opens the handler, and closes it when no association is left.
         peers: Where a C-MOVE may go.
     """
-    return trio.run(Listening(listener).run, make_handler, peers)
+    listening = Listening(listener)
+    return trio.run(listening.run, lambda: listening.serve(make_handler, peers))

@@ -133,27 +133,7 @@ _tls_profile = click.option(
     type=click.Choice(tuple(dimse.TLS_PROFILES)),
     help="Profile of PS3.15 Annex B.  [default: bcp195]",
 )
-_client_options = all_of(
-    click.option("--aec", metavar="TITLE", help="Called AE title: what the peer is called."),
-    click.option(
-        "--aet", metavar="TITLE", help=f"Calling AE title: ours.  [default: {DEFAULT_AE_TITLE}]"
-    ),
-    click.option(
-        "--timeout", type=SECONDS, metavar="SECONDS", help="For all of it; then it is cancelled."
-    ),
-    click.option(
-        "--connect-timeout",
-        type=SECONDS,
-        metavar="SECONDS",
-        help="For the connection alone.  [default: 10]",
-    ),
-    click.option(
-        "--max-pdu",
-        type=int,
-        callback=_pdu_length,
-        metavar="BYTES",
-        help="Longest PDU that the peer may send; 0 without limit.  [default: 131072]",
-    ),
+tls_options = (
     click.option("--tls", is_flag=True, help="Use TLS; implied by the other TLS options."),
     click.option("--tls-ca", metavar="FILE", help="Certificates to trust, PEM; else the system's."),
     _tls_cert,
@@ -164,6 +144,30 @@ _client_options = all_of(
         "--tls-server-name", metavar="NAME", help="Name in the peer's certificate, if not its host."
     ),
     click.option("--tls-insecure", is_flag=True, help="Do not check the peer's certificate."),
+)
+connect_timeout_option = click.option(
+    "--connect-timeout",
+    type=SECONDS,
+    metavar="SECONDS",
+    help="For the connection alone.  [default: 10]",
+)
+_client_options = all_of(
+    click.option("--aec", metavar="TITLE", help="Called AE title: what the peer is called."),
+    click.option(
+        "--aet", metavar="TITLE", help=f"Calling AE title: ours.  [default: {DEFAULT_AE_TITLE}]"
+    ),
+    click.option(
+        "--timeout", type=SECONDS, metavar="SECONDS", help="For all of it; then it is cancelled."
+    ),
+    connect_timeout_option,
+    click.option(
+        "--max-pdu",
+        type=int,
+        callback=_pdu_length,
+        metavar="BYTES",
+        help="Longest PDU that the peer may send; 0 without limit.  [default: 131072]",
+    ),
+    *tls_options,
     *identity_options,
     peers_file_option,
     watching.capture_option,
@@ -203,15 +207,15 @@ def client_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode]:
         log.set_up(verbose)
         known = find_peer(peer, peers_file)
         options = TLSOptions(
-            enabled=tls or known.tls.enabled,
-            ca=tls_ca or known.tls.ca,
-            certificate=tls_cert or known.tls.certificate,
-            key=tls_key or (None if tls_cert else known.tls.key),
-            insecure=tls_insecure or known.tls.insecure,
-            password_file=tls_key_password_file or known.tls.password_file,
-            profile=tls_profile or known.tls.profile,
-            server_name=tls_server_name or known.tls.server_name,
-        )
+            enabled=tls,
+            ca=tls_ca,
+            certificate=tls_cert,
+            key=tls_key,
+            insecure=tls_insecure,
+            password_file=tls_key_password_file,
+            profile=tls_profile,
+            server_name=tls_server_name,
+        ).over(known.tls)
         timeouts = dimse.Timeouts()
         if connect_timeout is not None:
             timeouts = attrs.evolve(timeouts, connect=connect_timeout)
@@ -257,37 +261,6 @@ def output_options(*, csv: bool = True) -> Callable[[CommandT], CommandT]:
     return all_of(*options)
 
 
-keys_option = click.option(
-    "-k",
-    "--key",
-    "keys",
-    metavar="KEY[=VALUE]",
-    multiple=True,
-    help="A key by keyword, tag or path: PatientName=DOE*, (0010,0020)=1, "
-    "ScheduledProcedureStepSequence.Modality=CT. Without a value it is only asked for.",
-)
-
-
-def model_option(*names: str) -> Callable[[CommandT], CommandT]:
-    """`--model`, of these names."""
-    return click.option(
-        "--model",
-        type=click.Choice(names, case_sensitive=False),
-        help="Information model.  [default: what the level and the peer allow]",
-    )
-
-
-def level_option(*names: str) -> Callable[[CommandT], CommandT]:
-    """`--level`, of these names."""
-    return click.option(
-        "--level",
-        type=click.Choice(names, case_sensitive=False),
-        default="study",
-        show_default=True,
-        help="Query/Retrieve Level.",
-    )
-
-
 # -- listeners -----------------------------------------------------------------------------------
 
 
@@ -310,6 +283,17 @@ class Listener:
     instruments: tuple[dimse.Instrument, ...] = ()
 
 
+grace_option = click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    default=5.0,
+    show_default=True,
+    help="For running associations to end, when it is stopped.",
+)
+port_file_option = click.option(
+    "--port-file", metavar="FILE", help="Write the port there, once it listens; for scripts."
+)
 _listener_options = all_of(
     click.option(
         "--host",
@@ -362,17 +346,8 @@ _listener_options = all_of(
         show_default=True,
         help="Longest PDU that peers may send; 0 without limit.",
     ),
-    click.option(
-        "--grace",
-        type=click.FloatRange(min=0),
-        metavar="SECONDS",
-        default=5.0,
-        show_default=True,
-        help="For running associations to end, when it is stopped.",
-    ),
-    click.option(
-        "--port-file", metavar="FILE", help="Write the port there, once it listens; for scripts."
-    ),
+    grace_option,
+    port_file_option,
     _tls_cert,
     _tls_key,
     _tls_password,

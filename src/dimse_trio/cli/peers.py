@@ -35,6 +35,13 @@ class TLSOptions:
         """Whether TLS is to be used: asked for, or implied by what else was given."""
         return self != TLSOptions()
 
+    def over(self, known: TLSOptions) -> TLSOptions:
+        """These where they are given, else those that are known."""
+        given = {name: value for name, value in attrs.asdict(self).items() if value}
+        if self.certificate:
+            known = attrs.evolve(known, key=None)  # which is that of another certificate
+        return attrs.evolve(known, **given)
+
 
 @attrs.frozen
 class Peer:

@@ -15,18 +15,10 @@ from .arrivals import Arrivals
 from .errors import EPILOG, ExitCode
 from .jobs import OwnListener, jobs_option, listen_options
 from .keys import LEVELS, make_query, parse_keys
-from .options import (
-    CONTEXT_SETTINGS,
-    Client,
-    client_options,
-    keys_option,
-    level_option,
-    model_option,
-    output_options,
-    peer_argument,
-)
+from .options import CONTEXT_SETTINGS, Client, client_options, output_options, peer_argument
 from .output import Format
 from .progress import bar
+from .query_options import keys_option, level_option, model_option
 from .running import Work, run
 
 Method = Literal["C-GET", "C-MOVE"]

@@ -132,12 +132,13 @@ def result_name(result: int) -> str:
         return f"unknown result {result}"
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Negotiated:
     """What an association has been negotiated to be, seen from one side.
 
     `max_pdu_length`: what the peer will receive, 0 without limit. `max_invoked` and `max_performed`
     are this side's: how many operations it may have outstanding, and may be sent; 0 is no limit.
+    Its repr is short; `str` is a line for each presentation context.
     `peer` is what the peer said of itself. `extended` are the acceptor's answers in extended
     negotiation, which both sides go by; see `query_options` and `storage_options`.
     """
@@ -154,6 +155,26 @@ class Negotiated:
     _identity_response: bytes | None = attrs.field(
         default=None, repr=False, alias="identity_response"
     )
+
+    def __repr__(self) -> str:
+        limit = f"{self.max_pdu_length} bytes" if self.max_pdu_length else "no limit"
+        return (
+            f"<Negotiated {self.calling_ae_title!r} -> {self.called_ae_title!r}"
+            f" {len(self.accepted)} of {len(self.accepted) + len(self.refused)} contexts,"
+            f" max PDU {limit}, window {self.max_invoked}/{self.max_performed},"
+            f" peer {self.peer.implementation_version_name!r}>"
+        )
+
+    def __str__(self) -> str:
+        lines = [repr(self)]
+        for context in self.accepted.values():
+            roles = [name for name, has in (("SCU", context.scu), ("SCP", context.scp)) if has]
+            lines.append(
+                f"{context.context_id}: {uid_name(context.abstract_syntax)} in"
+                f" {uid_name(context.transfer_syntax)}: accepted as {' and '.join(roles)}"
+            )
+        lines += [f"{context.context_id}: {context}" for context in self.refused]
+        return "\n".join(lines)
 
     def contexts_for(self, abstract_syntax: str) -> Iterator[AcceptedContext]:
         """The accepted contexts of an abstract syntax, in the order of their IDs."""

@@ -68,20 +68,23 @@ class Status(int):
         """What the standard calls this code."""
         if (meaning := _MEANINGS.get(int(self))) is not None:
             return meaning
-        for low, high, meaning in _RANGES:
-            if low <= self <= high:
-                return meaning
-        return self.category.value
+        return _of_range(self, _RANGES) or self.category.value
 
     @property
     def advice(self) -> str:
         """What to try when a peer answers this; empty where the code does not tell."""
         if (advice := _ADVICE.get(int(self))) is not None:
             return advice
-        for low, high, advice in _RANGES_OF_ADVICE:
-            if low <= self <= high:
-                return advice
-        return ""
+        return _of_range(self, _RANGES_OF_ADVICE)
+
+    def explained(self, sop_class_uid: str | None) -> tuple[str, str]:
+        """Meaning and advice in answer to a request of this SOP class; `None` if it is unknown."""
+        for code, meaning, advice in _UPS_FAILURES:
+            if self == code and sop_class_uid is not None:
+                if sop_class_uid.startswith(_UPS_CLASSES):
+                    return f"Procedure step: {meaning}", advice
+                return _of_range(self, _RANGES), _of_range(self, _RANGES_OF_ADVICE)
+        return self.meaning, self.advice
 
     @property
     def is_pending(self) -> bool:
@@ -96,6 +99,10 @@ class Status(int):
 
     def __repr__(self) -> str:
         return f"<Status {int(self):#06x} {self.meaning}>"
+
+
+def _of_range(status: int, ranges: tuple[tuple[int, int, str], ...]) -> str:
+    return next((text for low, high, text in ranges if low <= status <= high), "")
 
 
 _MEANINGS: dict[int, str] = {
@@ -194,7 +201,8 @@ _UPS_FAILURES: tuple[tuple[int, str, str], ...] = (
     (0xC315, "event reports are not supported", "ask by C-FIND or N-GET instead"),
 )
 """Failures of a Unified Procedure Step: meaning and advice (PS3.4 §CC.2). Other services have these
-codes for whatever they like, so that both are said."""
+codes for whatever they like, so that both are said where the SOP class is not known."""
+_UPS_CLASSES = "1.2.840.10008.5.1.4.34.6."
 _MEANINGS.update(
     {c: f"Unable to process, or of a procedure step: {m}" for c, m, _ in _UPS_FAILURES}
 )

@@ -403,13 +403,17 @@ def uid_of(keyword: str) -> str:
     """The UID of a SOP class or transfer syntax by its PS3.6 keyword, `"CTImageStorage"`.
 
     Raises:
-        LocalProtocolError: There is none of that keyword.
+        LocalProtocolError: There is none of that keyword; the message names the near ones.
     """
     try:
         return _BY_KEYWORD[keyword]
     except KeyError:
+        import difflib
+
+        near = difflib.get_close_matches(keyword, _BY_KEYWORD, n=3, cutoff=0.6)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise LocalProtocolError(
-            f"no SOP class or transfer syntax has the keyword {keyword!r}"
+            f"no SOP class or transfer syntax has the keyword {keyword!r}{hint}"
         ) from None
 
 

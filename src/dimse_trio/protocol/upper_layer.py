@@ -241,7 +241,7 @@ class UpperLayer:
         if pdu_type in _PDU_TYPES:
             return MAX_CONTROL_LENGTH
         raise MalformedPDU(
-            f"unrecognized PDU type {pdu_type:#04x}{_guess_protocol(bytes(header))}",
+            f"unrecognized PDU type {pdu_type:#04x}{guess_protocol(bytes(header))}",
             AbortReason.UNRECOGNIZED_PDU,
         )
 
@@ -361,7 +361,7 @@ def _why_refused(event: Event, pdu: PDU | None) -> str:
     return f"{event.name} before an A-ASSOCIATE-RQ"
 
 
-def _guess_protocol(header: bytes) -> str:
+def guess_protocol(header: bytes) -> str:
     """What a peer that does not speak DICOM may be speaking, for the error message."""
     if header[0] == 0x16 and header[1] == 0x03:
         return ": this is a TLS handshake; is this port meant to be plain?"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from dimse_trio.archive import Archive, open_archive
+from dimse_trio.blocks import block
 from dimse_trio.server import Server, open_server
 
 
@@ -29,7 +29,7 @@ class ArchivePeer:
     server: Server
 
 
-@asynccontextmanager
+@block("served_archive(…) as peer")
 async def served_archive(
     folder: str | os.PathLike[str],
     *files: str | os.PathLike[str],

@@ -7,7 +7,6 @@ here waits for the outside world.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -15,6 +14,7 @@ import trio
 import trio.testing
 
 from dimse_trio.association import Association
+from dimse_trio.blocks import block
 from dimse_trio.client import associate_over
 from dimse_trio.config import Limits, Timeouts
 from dimse_trio.instruments import Instrument
@@ -23,7 +23,7 @@ from dimse_trio.protocol.pdus import Implementation, UserIdentity
 from dimse_trio.server import serve_stream
 
 
-@asynccontextmanager
+@block("associated_pair(…) as association")
 async def associated_pair(
     handler: object,
     *,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
 from shutil import copyfile
 from typing import TYPE_CHECKING
 
 from dimse_trio import datasets
+from dimse_trio.blocks import block
 from dimse_trio.part10 import file_header
 from dimse_trio.protocol.uids import EXPLICIT_VR_LITTLE_ENDIAN, MODALITY_WORKLIST_FIND
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 
-@asynccontextmanager
+@block("storescp(…) as peer")
 async def storescp(
     folder: Folder,
     *,
@@ -52,7 +52,7 @@ async def storescp(
         yield listener
 
 
-@asynccontextmanager
+@block("dcmqrscp(…) as peer")
 async def dcmqrscp(
     folder: Folder,
     *files: Folder,
@@ -125,7 +125,7 @@ async def dcmqrscp(
         yield listener
 
 
-@asynccontextmanager
+@block("wlmscpfs(…) as peer")
 async def wlmscpfs(
     folder: Folder,
     worklist: Iterable[Dataset] = (),

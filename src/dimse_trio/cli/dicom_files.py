@@ -1,0 +1,308 @@
+"""DICOM files as `dump`, `create` and `modify` read and write them, with pydicom.
+
+A file is written beside its place under another name, and renamed when it is whole: whoever looks
+sees the old one or the new one. One that is read is looked at for its end: pydicom leaves out what
+is cut off.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+import shutil
+import stat
+import struct
+import sys
+import warnings
+from collections.abc import Collection, Generator, Iterable
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import attrs
+
+import dimse_trio as dimse
+from dimse_trio.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+from .errors import CommandFailed
+from .places import Setting, put
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+    from pydicom.dataset import FileMetaDataset
+
+IMPLICIT = dimse.uid_of("ImplicitVRLittleEndian")
+EXPLICIT = dimse.uid_of("ExplicitVRLittleEndian")
+BIG_ENDIAN = dimse.uid_of("ExplicitVRBigEndian")
+DEFLATED = dimse.uid_of("DeflatedExplicitVRLittleEndian")
+NATIVE = (IMPLICIT, EXPLICIT, DEFLATED, BIG_ENDIAN)
+"""Transfer syntaxes in which pixel data is not compressed."""
+BULK = 1 << 14
+"""Values longer than this, in bytes, stay in the file until somebody asks for them."""
+_END = 0xFFFF_FFFD
+_END_VALUE = b"the end."
+
+
+@attrs.frozen
+class File:
+    """A file that is open: its data set, and whether that goes to the file's end."""
+
+    name: str
+    data_set: Dataset
+    whole: bool
+
+    @property
+    def meta(self) -> FileMetaDataset:
+        """Its File Meta Information."""
+        return self.data_set.file_meta
+
+    @property
+    def transfer_syntax_uid(self) -> str:
+        return str(self.meta.get("TransferSyntaxUID") or "")
+
+
+async def expand(paths: Iterable[str]) -> list[tuple[Path, Path]]:
+    """Files, those in folders too, each with its name from the folder on."""
+    found: list[tuple[Path, Path]] = []
+    for path in map(Path, paths):
+        if not os.path.isdir(path):  # noqa: ASYNC240 - as fast as a look at a name
+            found.append((path, Path(path.name)))
+            continue
+        instances, others = await dimse.scan_files(path)
+        files = sorted([file.path for file in instances] + [file.path for file in others])
+        found += [(file, file.relative_to(path) if file != path else path) for file in files]
+    return found
+
+
+@contextmanager
+def reading(name: str | Path, *, whole: bool = False) -> Generator[File]:
+    """A file, or standard input for `-`; its long values can be read inside the block only.
+
+    Args:
+        name: Which.
+        whole: Read long values at once.
+
+    Raises:
+        CommandFailed: It is no DICOM file, or cannot be read.
+        OSError: It cannot be opened.
+    """
+    import pydicom
+    from pydicom.errors import InvalidDicomError
+
+    name = str(name)
+    with _open(name) as file:
+        try:
+            meta = _meta(file)
+            syntax = str(meta.get("TransferSyntaxUID") or IMPLICIT)
+            marked = _Marked(file, _end_mark(syntax))
+            later = None if whole or syntax == DEFLATED else BULK
+            data_set = pydicom.dcmread(marked, defer_size=later)
+        except InvalidDicomError as error:
+            raise CommandFailed(f"{name}: not a DICOM file") from error
+        except Exception as error:  # pydicom raises whatever its parser meets
+            raise CommandFailed(
+                f"{name}: cannot be read as DICOM ({type(error).__name__})"
+            ) from error
+        complete = syntax == DEFLATED
+        if _END in data_set:
+            complete = data_set.pop(_END).value == _END_VALUE
+        yield File("standard input" if name == "-" else name, data_set, complete)
+
+
+@contextmanager
+def _open(name: str) -> Generator[BinaryIO]:
+    """A file that can be sought in: what cannot is read at once."""
+    if name == "-":
+        yield io.BytesIO(sys.stdin.buffer.read())
+        return
+    with open(name, "rb") as file:
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            yield file
+        else:
+            yield io.BytesIO(file.read())
+
+
+def _meta(file: BinaryIO) -> FileMetaDataset:
+    from pydicom.filereader import read_partial
+
+    def at_once(tag: object, vr: str | None, length: int) -> bool:
+        return True
+
+    meta = read_partial(file, stop_when=at_once).file_meta
+    file.seek(0)
+    return meta
+
+
+def _end_mark(transfer_syntax_uid: str) -> bytes:
+    """An element that comes behind all others."""
+    if transfer_syntax_uid == DEFLATED:
+        return b""
+    order = ">" if transfer_syntax_uid == BIG_ENDIAN else "<"
+    group, element = _END >> 16, _END & 0xFFFF
+    if transfer_syntax_uid == IMPLICIT:
+        header = struct.pack("<HHL", group, element, len(_END_VALUE))
+    else:
+        header = struct.pack(f"{order}HH2s2xL", group, element, b"OB", len(_END_VALUE))
+    return header + _END_VALUE
+
+
+class _Marked:
+    """A file with something behind its end, as pydicom reads files."""
+
+    def __init__(self, file: BinaryIO, mark: bytes) -> None:
+        self._file = file
+        self._mark = mark
+        self._size = file.seek(0, os.SEEK_END)
+        self._position = 0
+        file.seek(0)
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        begins = {os.SEEK_SET: 0, os.SEEK_CUR: self._position}
+        self._position = offset + begins.get(whence, self._size + len(self._mark))
+        self._file.seek(min(self._position, self._size))
+        return self._position
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._file.read(size)
+        if size < 0 or len(data) < size:
+            start = max(self._position + len(data) - self._size, 0)
+            rest = self._mark[start:]
+            data += rest if size < 0 else rest[: size - len(data)]
+        self._position += len(data)
+        return data
+
+
+@contextmanager
+def writing(target: Path) -> Generator[BinaryIO]:
+    """A file that takes its place when the block ends well, and is gone when not.
+
+    It gets the permissions of the one that it replaces.
+    """
+    target = Path(os.path.realpath(target))
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        with part.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileNotFoundError):
+            shutil.copymode(target, part)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write(data_set: Dataset, file: BinaryIO, transfer_syntax_uid: str) -> None:
+    """Write a data set with complete File Meta Information (PS3.10 §7.1).
+
+    What is no instance, such as a query, has no Media Storage SOP UIDs there.
+
+    Raises:
+        CommandFailed: A value cannot be encoded.
+    """
+    import pydicom
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import UID
+
+    meta: FileMetaDataset = getattr(data_set, "file_meta", None) or FileMetaDataset()
+    meta.FileMetaInformationGroupLength = 0  # pydicom counts
+    meta.FileMetaInformationVersion = b"\0\1"
+    for keyword in ("SOPClassUID", "SOPInstanceUID"):
+        if data_set.get(keyword):
+            setattr(meta, f"MediaStorage{keyword}", data_set.get(keyword))
+    meta.TransferSyntaxUID = UID(transfer_syntax_uid)
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    data_set.file_meta = meta
+    data_set.preamble = getattr(data_set, "preamble", None) or bytes(128)
+    try:
+        pydicom.dcmwrite(file, data_set)
+    except OSError:
+        raise
+    except Exception as error:  # pydicom raises whatever its writers meet
+        raise CommandFailed(f"cannot be written: {type(error).__name__}: {error}") from error
+
+
+# -- values and their character set --------------------------------------------------------------
+
+_CHARACTER_SET = 0x00080005
+
+
+def apply_settings(
+    data_set: Dataset, settings: Collection[Setting], *, existing: bool = False
+) -> int:
+    """Set values, in how many places.
+
+    The character set becomes UTF-8 where a text does not fit what it is (PS3.3 §C.12.1.1.2), unless
+    it is among what is set.
+
+    Args:
+        data_set: Where.
+        settings: What.
+        existing: Only attributes that are there.
+
+    Raises:
+        QueryError: One is no value of its attribute.
+        CommandFailed: One is not there, where it should be, or text does not fit the character set.
+    """
+    chosen = any(setting.place.attribute.tags == (_CHARACTER_SET,) for setting in settings)
+    if chosen:
+        data_set.decode()  # while it is known what its bytes mean
+    elif not fits_character_set(data_set, (setting.value or "" for setting in settings)):
+        to_utf8(data_set)  # before: what pydicom holds does not outlive its decode()
+    count = 0
+    for setting in settings:
+        changed = put(data_set, setting, existing=existing)
+        if existing and not changed:
+            raise CommandFailed(f"it has no {setting.place.name}")
+        count += changed
+    if chosen and not fits_character_set(data_set, texts_of(data_set)):
+        declared = data_set.get("SpecificCharacterSet")
+        raise CommandFailed(f"text does not fit Specific Character Set {declared or '(none)'}")
+    return count
+
+
+def fits_character_set(data_set: Dataset, texts: Iterable[str]) -> bool:
+    """Whether a data set's character set has all that is in texts."""
+    from pydicom.charset import convert_encodings
+
+    declared = data_set.get("SpecificCharacterSet")
+    encodings = convert_encodings(declared) if declared else []
+    return all(text.isascii() or _fits(text, encodings) for text in texts)
+
+
+def to_utf8(data_set: Dataset) -> None:
+    """Have a data set written in UTF-8, its items too."""
+    data_set.decode()
+    for element in data_set.iterall():
+        for item in element.value if element.VR == "SQ" else ():
+            item.pop("SpecificCharacterSet", None)
+    data_set.SpecificCharacterSet = "ISO_IR 192"
+
+
+def texts_of(data_set: Dataset) -> Generator[str]:
+    """All text that a character set is for."""
+    from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
+
+    for element in data_set.iterall():
+        if element.VR in CUSTOMIZABLE_CHARSET_VR:
+            values = element.value if element.VM > 1 else [element.value]
+            yield from (str(value) for value in values if value)
+
+
+def _fits(text: str, encodings: list[str]) -> bool:
+    from pydicom.charset import encode_string
+
+    if not encodings:
+        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            encode_string(text, encodings)
+        except (UserWarning, ValueError, LookupError):
+            return False
+    return True

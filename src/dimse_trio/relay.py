@@ -1,0 +1,391 @@
+"""A relay between a client and a peer that passes every byte on, and says what goes by.
+
+It is no party to the association: nothing is negotiated, answered or mended. What it cannot read it
+passes on all the same. Bytes are received from one side when the other has taken those before, so
+that a slow side slows the other one down, and a direction that ends is ended on the other side.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import cast, final
+
+import attrs
+import trio
+
+from .client import connect
+from .config import Timeouts
+from .errors import (
+    AssociationAborted,
+    AssociationClosed,
+    AssociationError,
+    LocalProtocolError,
+)
+from .instruments import Instrument, checked_instruments
+from .observer import Observer
+from .passages import (
+    ConnectionRelayed,
+    MessageRelayed,
+    Passage,
+    PDURelayed,
+    RelayEnd,
+)
+from .protocol.events import DataSetFragment, MessageReceived
+from .protocol.messages import Message
+from .protocol.overheard import NotUnderstood, Overheard, OverheardEvent
+from .protocol.pdus import (
+    Abort,
+    AssociateAC,
+    AssociateRJ,
+    AssociateRQ,
+    PDataTF,
+    ReleaseRP,
+    ReleaseRQ,
+)
+from .protocol.upper_layer import Role
+from .server import alongside, open_listeners
+from .tls import TLSHandshakeError, handshake
+from .transport import QUICKACK, addresses, peer_address_of, tls_version
+
+__all__ = [
+    "Abort",
+    "AssociateAC",
+    "AssociateRJ",
+    "AssociateRQ",
+    "ConnectionRelayed",
+    "MessageRelayed",
+    "NotUnderstood",
+    "PDURelayed",
+    "Passage",
+    "Relay",
+    "RelayEnd",
+    "ReleaseRP",
+    "ReleaseRQ",
+    "open_relay",
+]
+
+logger = logging.getLogger("dimse_trio")
+
+CHUNK = 1 << 16
+"""Bytes received at once, and all that is held of a direction."""
+
+
+@attrs.frozen(kw_only=True)
+class _Settings:
+    host: str
+    port: int
+    ssl_context: ssl.SSLContext | None
+    tls_server_name: str | None
+    server_ssl_context: ssl.SSLContext | None
+    on_passage: Callable[[Passage], Awaitable[None]]
+    data_set_limit: int
+    max_connections: int
+    timeouts: Timeouts
+    instruments: tuple[Instrument, ...]
+
+
+@final
+class Relay:
+    """A listener that relays. Made by `open_relay`."""
+
+    def __init__(self, settings: _Settings, listeners: list[trio.SocketListener]) -> None:
+        self._settings = settings
+        self._listeners = listeners
+        self._accepting = trio.CancelScope()
+        self._everything = trio.CancelScope()
+        self._stopped = trio.Event()
+        self._count = self._open = 0
+        self.port: int = listeners[0].socket.getsockname()[1]
+        """The port that it listens on."""
+
+    async def stop(self, grace: float = 0) -> None:
+        """Accept no more, let connections end within `grace` seconds, and close the rest."""
+        self._accepting.cancel()
+        with trio.move_on_after(max(grace, 0)):
+            await self._stopped.wait()
+        self._everything.cancel()
+
+    async def run(self) -> None:
+        """Relay until cancelled or stopped."""
+        with self._everything:
+            async with trio.open_nursery() as connections:
+                with self._accepting:
+                    await trio.serve_listeners(
+                        self._serve, self._listeners, handler_nursery=connections
+                    )
+        self._stopped.set()
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        """One connection to its end. Whatever goes wrong ends this one alone."""
+        if self._open >= self._settings.max_connections:
+            logger.warning("%s: too many connections, closed", peer_address_of(stream))
+            await trio.aclose_forcefully(stream)
+            return
+        self._count += 1
+        self._open += 1
+        try:
+            await _Connection(self._settings, self._count).run(stream)
+        except Exception as error:
+            logger.error("a relayed connection failed", exc_info=error)
+        finally:
+            self._open -= 1
+            await trio.aclose_forcefully(stream)
+
+
+@asynccontextmanager
+async def open_relay(
+    host: str,
+    port: int = 104,
+    *,
+    listen_port: int = 0,
+    listen_host: str | None = "127.0.0.1",
+    ssl_context: ssl.SSLContext | None = None,
+    tls_server_name: str | None = None,
+    server_ssl_context: ssl.SSLContext | None = None,
+    on_passage: Callable[[Passage], Awaitable[None]],
+    data_set_limit: int = 0,
+    max_connections: int = 100,
+    timeouts: Timeouts | None = None,
+    instruments: Iterable[Instrument] = (),
+) -> AsyncGenerator[Relay]:
+    """Listen for clients inside a block, and relay each to a peer byte for byte.
+
+    Leaving the block closes what is still open; `await relay.stop(grace)` lets it end first. Of
+    each direction 64 KiB are held at most, and a PDU or command set that is not whole.
+
+    Args:
+        host: Name or address of the peer.
+        port: Its port.
+        listen_port: The port to listen on; 0 for a free one, see `Relay.port`.
+        listen_host: The address to listen on; `None` for all of this machine's.
+        ssl_context: For TLS to the peer.
+        tls_server_name: The name in its certificate, where that is another than `host`.
+        server_ssl_context: For TLS with clients.
+        on_passage: Told what goes by, before it is passed on, which waits for it. One that raises
+            ends that connection.
+        data_set_limit: `MessageRelayed.data_set` has data sets of up to so many bytes, which are
+            patient data.
+        max_connections: At once; others are closed.
+        timeouts: `connect` is for the connection to the peer, and for TLS handshakes. There is no
+            other: how long something may take is between the two sides.
+        instruments: Told what happens, as of an acceptor that is the peer.
+
+    Raises:
+        OSError: The port is taken, or not ours to take.
+        LocalProtocolError: An instrument is none, or a number cannot be.
+    """
+    if max_connections < 1 or data_set_limit < 0:
+        raise LocalProtocolError("max_connections must be at least 1, data_set_limit at least 0")
+    settings = _Settings(
+        host=host,
+        port=port,
+        ssl_context=ssl_context,
+        tls_server_name=tls_server_name,
+        server_ssl_context=server_ssl_context,
+        on_passage=on_passage,
+        data_set_limit=data_set_limit,
+        max_connections=max_connections,
+        timeouts=timeouts or Timeouts(),
+        instruments=checked_instruments(instruments),
+    )
+    relay = Relay(settings, await open_listeners(listen_port, listen_host))
+    async with alongside(relay.run):
+        yield relay
+
+
+class _Connection:
+    """A client's connection and the peer's, and what has gone by."""
+
+    def __init__(self, settings: _Settings, number: int) -> None:
+        self._settings = settings
+        self._number = number
+        self._tell = settings.on_passage
+        self._overheard = Overheard()
+        self._messages: dict[Role, _Arriving] = {}
+        self._bytes = dict.fromkeys(Role, 0)
+        self._observer: Observer | None = None
+        self._error: str | None = None
+        self._began = trio.current_time()
+
+    async def run(self, stream: trio.SocketStream) -> None:
+        """Connect to the peer, and relay until both sides are done."""
+        settings, address = self._settings, peer_address_of(stream)
+        peer: trio.abc.Stream | None = None
+        client: trio.abc.Stream = stream
+        try:
+            if settings.server_ssl_context is not None:
+                with trio.fail_after(settings.timeouts.connect):
+                    client = await handshake(stream, settings.server_ssl_context, server_side=True)
+            peer = await connect(
+                settings.host,
+                settings.port,
+                ssl_context=settings.ssl_context,
+                tls_server_name=settings.tls_server_name,
+                timeouts=settings.timeouts,
+            )
+            _keep_alive(stream, peer)
+            await self._relay(client, peer, address)
+        except (AssociationError, TLSHandshakeError) as error:
+            self._error = str(error)
+        except trio.TooSlowError:
+            self._error = "the client's TLS handshake was not complete in time"
+        finally:
+            self._error = self._error or self._unfinished()
+            if peer is not None:
+                await trio.aclose_forcefully(peer)
+            await trio.aclose_forcefully(stream)
+            if self._observer is not None:
+                lost = None if self._error is None else AssociationAborted(self._error)
+                self._observer.closed(lost)
+        duration = trio.current_time() - self._began
+        client_bytes, peer_bytes = self._bytes[Role.REQUESTOR], self._bytes[Role.ACCEPTOR]
+        await self._tell(RelayEnd(self._number, client_bytes, peer_bytes, duration, self._error))
+
+    def _unfinished(self) -> str | None:
+        """What is in the midst of its data set."""
+        for arriving in self._messages.values():
+            return f"{arriving.message.name} ended after {arriving.length} bytes of its data set"
+        return None
+
+    async def _relay(self, client: trio.abc.Stream, peer: trio.abc.Stream, address: str) -> None:
+        await self._tell(ConnectionRelayed(self._number, address))
+        if self._settings.instruments:
+            self._observer = Observer(
+                self._settings.instruments, Role.ACCEPTOR, addresses(client), tls_version(client)
+            )
+        async with trio.open_nursery() as nursery:
+
+            async def pump(sender: Role, source: trio.abc.Stream, target: trio.abc.Stream) -> None:
+                try:
+                    while data := await source.receive_some(CHUNK):
+                        _acknowledge(source)
+                        await self._hear(sender, data)
+                        await target.send_all(data)
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    whose = "client" if sender is Role.REQUESTOR else "peer"
+                    self._error = f"the connection broke on what the {whose} sent"
+                else:
+                    if isinstance(target, trio.abc.HalfCloseableStream):
+                        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                            await target.send_eof()
+                        return
+                nursery.cancel_scope.cancel()  # TLS has no end of one direction
+
+            nursery.start_soon(pump, Role.REQUESTOR, client, peer)
+            nursery.start_soon(pump, Role.ACCEPTOR, peer, client)
+        if self._error is None:
+            for stream in (peer, client):
+                with trio.move_on_after(self._settings.timeouts.linger):
+                    await stream.aclose()
+
+    async def _hear(self, sender: Role, data: bytes | bytearray) -> None:
+        """Tell what is complete with these bytes."""
+        self._bytes[sender] += len(data)
+        if self._observer is not None and sender is Role.REQUESTOR:
+            self._observer.received(memoryview(data))
+        elif self._observer is not None:
+            self._observer.sent((memoryview(data),))
+        for event in self._overheard.feed_untrusted(sender, memoryview(data)):
+            if isinstance(event, MessageReceived):
+                keep = self._settings.data_set_limit and event.has_data_set
+                self._messages[sender] = arriving = _Arriving(
+                    event.context_id, event.message, data=bytearray() if keep else None
+                )
+                self._observe(sender, event)
+                if not event.has_data_set:
+                    await self._message(sender, arriving, None)
+            elif isinstance(event, DataSetFragment):
+                arriving = self._messages[sender]
+                arriving.take(event.data, self._settings.data_set_limit)
+                self._observe(sender, event)
+                if event.is_last:
+                    await self._message(sender, arriving, arriving.length)
+            elif not isinstance(event, PDataTF):
+                if isinstance(event, NotUnderstood):
+                    self._messages.pop(sender, None)
+                self._observe(sender, event)
+                agreed = self._overheard.negotiated if isinstance(event, AssociateAC) else None
+                await self._tell(PDURelayed(self._number, sender, event, agreed))
+
+    async def _message(self, sender: Role, arriving: _Arriving, length: int | None) -> None:
+        del self._messages[sender]
+        negotiated = self._overheard.negotiated
+        context = None if negotiated is None else negotiated.accepted.get(arriving.context_id)
+        kept = None if arriving.data is None else bytes(arriving.data)
+        if self._observer is not None and context is not None and sender is Role.ACCEPTOR:
+            self._observer.message_sent(arriving.context_id, arriving.message, length, kept)
+        await self._tell(
+            MessageRelayed(
+                self._number, sender, arriving.context_id, context, length, arriving.message, kept
+            )
+        )
+
+    def _observe(self, sender: Role, event: OverheardEvent) -> None:
+        """Tell the instruments, as the peer that is an acceptor would."""
+        observer, negotiated = self._observer, self._overheard.negotiated
+        if observer is None:
+            return
+        match event:
+            case AssociateRQ():
+                observer.requested(event)
+            case AssociateAC() if negotiated is not None:
+                observer.associated(negotiated)
+            case AssociateRJ():
+                observer.rejected(event)
+            case MessageReceived(context_id=context_id):
+                known = negotiated is not None and context_id in negotiated.accepted
+                if sender is Role.REQUESTOR and known:
+                    observer.event(event)
+            case DataSetFragment():
+                if sender is Role.REQUESTOR:
+                    observer.event(event)
+            case ReleaseRP():
+                observer.ended(AssociationClosed("the association has been released"))
+            case Abort():
+                observer.ended(AssociationAborted("one side has aborted the association"))
+            case _:
+                pass
+
+
+@attrs.define
+class _Arriving:
+    """A message whose data set has begun to go by, with its bytes as long as they are wanted."""
+
+    context_id: int
+    message: Message
+    length: int = 0
+    data: bytearray | None = None
+
+    def take(self, data: bytes | memoryview, limit: int) -> None:
+        self.length += len(data)
+        if self.data is not None and self.length <= limit:
+            self.data += data
+        else:
+            self.data = None
+
+
+def _socket_of(stream: trio.abc.Stream) -> trio.socket.SocketType | None:
+    inner: object = stream
+    if isinstance(stream, trio.SSLStream):
+        inner = cast("trio.SSLStream[trio.abc.Stream]", stream).transport_stream
+    return inner.socket if isinstance(inner, trio.SocketStream) else None
+
+
+def _acknowledge(stream: trio.abc.Stream) -> None:
+    """Acknowledge at once, which a side that writes a PDU in two pieces with Nagle on waits for."""
+    connection = _socket_of(stream)
+    if connection is not None and QUICKACK is not None:
+        with suppress(OSError):
+            connection.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
+
+
+def _keep_alive(*streams: trio.abc.Stream) -> None:
+    """Have the system find out sides that are gone without a word."""
+    for stream in streams:
+        if (connection := _socket_of(stream)) is not None:
+            with suppress(OSError):
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -1,0 +1,177 @@
+"""`dimse-trio modify`: what is changed in files, and that nothing else is."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from .program import Ended
+from .test_create import dcmdump
+
+TEST_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
+CT = TEST_FILES / "CT_small.dcm"
+
+RunHere = Callable[..., Ended]
+
+
+@pytest.fixture
+def ct(tmp_path: Path) -> Path:
+    """A file that may be changed."""
+    return Path(shutil.copy(CT, tmp_path / "ct.dcm"))
+
+
+@pytest.fixture
+def folder(files: list[Path], tmp_path: Path) -> Path:
+    """A study in several transfer syntaxes, to be changed."""
+    folder = tmp_path / "study"
+    folder.mkdir()
+    for number, path in enumerate(files):
+        shutil.copy(path, folder / f"{number:02}.dcm")
+    return folder
+
+
+@pytest.mark.interop
+def test_dcmdump_reads_what_was_changed(ct: Path, run_here: RunHere) -> None:
+    ended = run_here(
+        *("modify", ct, "-k", "PatientName=山田^太郎", "-k", "Rows=128", "-d", "PatientAge"),
+        *("-r", "OtherPatientIDsSequence[0].PatientID=NEW", "-d", "OtherPatientIDsSequence[0]"),
+    ).check_done()
+    assert ended.stdout == "1 changed, 0 failed\n"
+    shown = dcmdump(ct)
+    for words in ("[山田^太郎]", "CS [ISO_IR 192]", "US 128"):
+        assert words in shown
+    assert "PatientAge" not in shown
+    changed = pydicom.dcmread(ct)
+    assert [item.PatientID for item in changed.OtherPatientIDsSequence] == ["NEW"]
+
+
+def test_everything_else_stays_as_it_is(folder: Path, files: list[Path], run_here: RunHere) -> None:
+    run_here("modify", folder, "-k", "PatientID=4711", "-k", "PatientName=Doe").check_done()
+    for number, path in enumerate(files):
+        changed, original = pydicom.dcmread(folder / f"{number:02}.dcm"), pydicom.dcmread(path)
+        assert (changed.PatientID, changed.PatientName) == ("4711", "Doe")
+        assert changed.file_meta.TransferSyntaxUID == original.file_meta.TransferSyntaxUID
+        original.PatientID, original.PatientName = "4711", "Doe"
+        assert changed == original
+        if "PixelData" in original:
+            assert changed.PixelData == original.PixelData
+
+
+def test_new_uids_are_the_same_in_all_files(
+    folder: Path, tmp_path: Path, run_here: RunHere
+) -> None:
+    paths = sorted(folder.iterdir())
+    first, second = (pydicom.dcmread(path) for path in paths[:2])
+    second.ReferencedImageSequence = [pydicom.Dataset()]
+    second.ReferencedImageSequence[0].ReferencedSOPInstanceUID = first.SOPInstanceUID
+    second.save_as(paths[1])
+    before = [pydicom.dcmread(path) for path in paths]
+    run_here(
+        *("modify", folder, "--new-study-uid", "--new-series-uid", "--new-instance-uid"),
+        *("--output", tmp_path / "copy"),
+    ).check_done()
+    after = [pydicom.dcmread(tmp_path / "copy" / path.name) for path in paths]
+    assert [pydicom.dcmread(path) for path in paths] == before
+    assert len({data_set.StudyInstanceUID for data_set in after}) == 1
+    assert after[0].StudyInstanceUID != before[0].StudyInstanceUID
+    pairs = {(b.SeriesInstanceUID, a.SeriesInstanceUID) for b, a in zip(before, after, strict=True)}
+    assert len(pairs) == len({old for old, _ in pairs}) == len({new for _, new in pairs})
+    assert len({data_set.SOPInstanceUID for data_set in after}) == len(paths)
+    for data_set in after:
+        assert data_set.SOPInstanceUID == data_set.file_meta.MediaStorageSOPInstanceUID
+    reference = after[1].ReferencedImageSequence[0].ReferencedSOPInstanceUID
+    assert reference == after[0].SOPInstanceUID
+
+
+def test_private_attributes_go(ct: Path, run_here: RunHere) -> None:
+    run_here("modify", ct, "--delete-private").check_done()
+    changed, original = pydicom.dcmread(ct), pydicom.dcmread(CT)
+    original.remove_private_tags()
+    assert changed == original
+
+
+def test_a_backup_is_the_file_as_it_was(ct: Path, run_here: RunHere) -> None:
+    run_here("modify", ct, "-k", "PatientID=1", "--backup").check_done()
+    assert ct.with_name("ct.dcm.bak").read_bytes() == CT.read_bytes()
+    assert pydicom.dcmread(ct).PatientID == "1"
+
+
+def test_what_changes_nothing_leaves_the_file(ct: Path, run_here: RunHere) -> None:
+    before = ct.stat()
+    ended = run_here("modify", ct, "-d", "PatientAddress").check_done()
+    assert ended.stdout == "0 changed, 1 as they were, 0 failed\n"
+    assert (ct.stat().st_mtime_ns, ct.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+
+
+def test_a_file_that_fails_is_left_alone_and_the_others_go_on(
+    ct: Path, tmp_path: Path, run_here: RunHere
+) -> None:
+    broken = Path(shutil.copy(TEST_FILES / "MR_truncated.dcm", tmp_path / "a.dcm"))
+    text = tmp_path / "b.txt"
+    text.write_text("no DICOM")
+    ended = run_here("modify", broken, text, ct, "-k", "PatientID=1", "--json")
+    assert ended.code == 1
+    assert [row["changed"] for row in ended.objects] == [False, False, True]
+    assert "cut off" in ended.objects[0]["error"]
+    assert "not a DICOM file" in ended.objects[1]["error"]
+    assert len(ended.errors) == 2
+    assert broken.read_bytes() == (TEST_FILES / "MR_truncated.dcm").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.dcm", "b.txt", "ct.dcm"]
+
+
+def test_a_file_cut_off_anywhere_is_left_alone(tmp_path: Path, run_here: RunHere) -> None:
+    """At the end of an element, nobody can tell; nothing else is lost silently."""
+    whole = (TEST_FILES / "JPEG2000.dcm").read_bytes()
+    cuts = [len(whole) - n for n in (1, 2, 7, 9, 50, 500, 1000)]
+    for cut in cuts:
+        path = tmp_path / f"{cut}.dcm"
+        path.write_bytes(whole[:cut])
+        ended = run_here("modify", path, "-k", "PatientID=1")
+        assert ended.code == 1, cut
+        assert path.read_bytes() == whole[:cut]
+
+
+def test_replacing_needs_what_is_replaced(ct: Path, run_here: RunHere) -> None:
+    run_here("modify", ct, "-r", "PatientAddress=x").check(1, "it has no PatientAddress")
+    assert ct.read_bytes() == CT.read_bytes()
+
+
+def test_a_folder_of_output_is_not_overwritten(ct: Path, tmp_path: Path, run_here: RunHere) -> None:
+    command = ("modify", ct, "-k", "PatientID=1", "--output", tmp_path / "out")
+    run_here(*command).check_done()
+    run_here(*command).check(1, "is there already")
+    run_here(*command, "--force").check_done()
+    assert ct.read_bytes() == CT.read_bytes()
+
+
+def test_another_character_set_means_the_same_text(tmp_path: Path, run_here: RunHere) -> None:
+    path = Path(shutil.copy(CT, tmp_path / "x.dcm"))
+    run_here("modify", path, "-k", "PatientName=Müller").check_done()
+    run_here("modify", path, "-k", "SpecificCharacterSet=ISO_IR 192").check_done()
+    assert "Müller".encode() in path.read_bytes()
+    assert pydicom.dcmread(path).PatientName == "Müller"
+    run_here("modify", path, "-k", "SpecificCharacterSet=ISO_IR 100").check_done()
+    assert "Müller".encode("latin-1") in path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "nothing to change"),
+        (("-k", "PatientID"), "PatientID="),
+        (("-k", "StudyDate=2020-"), "StudyDate"),
+        (("-k", "StudyInstanceUID=1.a"), "StudyInstanceUID"),
+        (("-k", "MediaStorageSOPInstanceUID=1.2"), "File Meta Information"),
+        (("-k", "PatientID=1", "--force"), "--output"),
+        (("-k", "PatientID=1", "--output", "x", "--backup"), "--backup"),
+    ],
+)
+def test_a_wrong_command_line(
+    arguments: tuple[str, ...], says: str, ct: Path, run_here: RunHere
+) -> None:
+    run_here("modify", ct, *arguments).check(2, says)
+    assert ct.read_bytes() == CT.read_bytes()
