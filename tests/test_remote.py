@@ -532,6 +532,46 @@ async def test_a_retrieve_whose_association_breaks_is_done_again(
             )
 
 
+@pytest.mark.parametrize("method", ["C-GET", "C-MOVE"])
+@pytest.mark.parametrize("most", [8, 1])
+async def test_series_are_retrieved_over_several_associations_or_as_many_as_the_peer_takes(
+    tmp_path: Path, study: dict[str, Sample], method: object, most: int
+) -> None:
+    paths = [sample.path for sample in study.values()]
+    port = programs.free_port()
+    async with served_archive(tmp_path / "archive", *paths) as archive:
+        async with dimse.open_server(
+            archive.archive, peers={"DIMSE-TRIO": ("127.0.0.1", port)}, max_associations=most
+        ) as server:
+            peer = remote(server.port, listen_port=port, listen_host="127.0.0.1", retries=0)
+            got = await peer.retrieve(
+                dimse.query("STUDY", StudyInstanceUID=STUDY_UID),
+                tmp_path / "out",
+                method=method,  # type: ignore[arg-type]
+                jobs=3,
+            )
+            accepted = server.statistics().associations_accepted
+    assert (got.method, got.complete, len(got.files)) == (method, True, len(paths))
+    assert accepted == 1 + len({str(dcmread(path).SeriesInstanceUID) for path in paths})
+
+
+async def test_what_the_peer_could_not_send_is_named(tmp_path: Path, files: list[Path]) -> None:
+    lost = tmp_path / "lost.dcm"
+    lost.write_bytes(files[0].read_bytes())
+
+    class Losing:
+        async def handle_get(self, request: dimse.GetRequest) -> AsyncGenerator[Path]:
+            yield lost
+            yield files[1]
+            lost.unlink()
+
+    async with dimse.open_server(Losing()) as server:
+        got = await remote(server.port).retrieve(
+            dimse.query("STUDY", StudyInstanceUID="1.2"), tmp_path / "out"
+        )
+    assert (got.complete, got.failed, set(got.files)) == (False, ("1.2.3.0",), {"1.2.3.1"})
+
+
 async def test_our_listener_takes_nothing_from_strangers(
     tmp_path: Path, study: dict[str, Sample]
 ) -> None:

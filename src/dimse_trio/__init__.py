@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .capture import PcapngWriter as PcapngWriter
     from .client import Destination as Destination
     from .client import associate_over as associate_over
+    from .client import connect as connect
     from .client import open_association as open_association
     from .codes import Code as Code
     from .commitment import Commitment as Commitment
@@ -121,6 +122,7 @@ if TYPE_CHECKING:
     from .protocol.status import StatusCategory as StatusCategory
     from .protocol.uids import Service as Service
     from .protocol.uids import new_uid as new_uid
+    from .protocol.uids import sop_classes as sop_classes
     from .protocol.uids import uid_name as uid_name
     from .protocol.uids import uid_of as uid_of
     from .protocol.ups import StepEventType as StepEventType
@@ -177,7 +179,7 @@ else:
             " availability_contexts"
         ),
         "capture": "PcapngWriter",
-        "client": "Destination associate_over open_association",
+        "client": "Destination associate_over connect open_association",
         "codes": "Code",
         "commitment": "Commitment CommitmentListener CommitmentResult commitment_contexts",
         "commitment_provider": "StorageCommitmentProvider",
@@ -219,7 +221,7 @@ else:
         "protocol.negotiation": "AcceptedContext Negotiated PresentationContext",
         "protocol.pdus": "Implementation RoleSelection UserIdentity UserIdentityType",
         "protocol.status": "Status StatusCategory",
-        "protocol.uids": "Service new_uid uid_name uid_of",
+        "protocol.uids": "Service new_uid sop_classes uid_name uid_of",
         "protocol.ups": "StepEventType StepState",
         "queries": "Model Query query",
         "references": "FailedReference FailureReason SOPReference",

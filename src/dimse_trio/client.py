@@ -203,7 +203,13 @@ async def open_association(
     for title in (called_ae_title, calling_ae_title):
         check_ae_title(title)  # before anything is opened
     instruments = _checked_instruments(instruments)
-    stream = await connect(host, port, ssl_context, tls_server_name, timeouts)
+    stream = await connect(
+        host,
+        port,
+        ssl_context=ssl_context,
+        tls_server_name=tls_server_name,
+        timeouts=timeouts,
+    )
     async with associate_over(
         stream,
         called_ae_title=called_ae_title,
@@ -285,7 +291,8 @@ async def associate_over(
                 raise ContextNotAccepted(
                     "the peer accepted none of the presentation contexts:"
                     f" {refusals(negotiated.refused)}; check that the peer offers these services"
-                    " to our AE title"
+                    " to our AE title",
+                    negotiated=negotiated,
                 )
         except BaseException:
             await link.abort()
@@ -306,12 +313,29 @@ def _checked_instruments(instruments: Iterable[Instrument]) -> tuple[Instrument,
 
 async def connect(
     host: str,
-    port: int,
-    ssl_context: ssl.SSLContext | None,
-    tls_server_name: str | None,
-    timeouts: Timeouts,
+    port: int = 104,
+    *,
+    ssl_context: ssl.SSLContext | None = None,
+    tls_server_name: str | None = None,
+    timeouts: Timeouts | None = None,
 ) -> trio.abc.Stream:
-    """A transport connection, within `Timeouts.connect`."""
+    """A transport connection for `associate_over`: what `open_association` begins with.
+
+    It is for who wants to look at the connection itself: with TLS it is a `trio.SSLStream`, which
+    has the version, the cipher and the peer's certificate. Cancelled, it leaves nothing open.
+
+    Args:
+        host: As for `open_association`, like all of them.
+        port: The peer's port.
+        ssl_context: For TLS.
+        tls_server_name: The name in the peer's certificate, where that is another than `host`.
+        timeouts: Of these, `connect`.
+
+    Raises:
+        ConnectionFailed: The name was not found, nobody answered, or TLS failed.
+        AssociationTimeout: It took too long.
+    """
+    timeouts = timeouts or Timeouts()
     late = "check the address, and that no firewall is between"
     with trio.move_on_after(timeouts.connect):
         try:

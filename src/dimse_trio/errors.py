@@ -23,6 +23,7 @@ from .protocol.errors import (
 )
 from .protocol.events import Aborted, ProviderAborted, Refused
 from .protocol.messages import CGetRSP, CMoveRSP, NGetRQ, Request, Response
+from .protocol.negotiation import Negotiated
 from .protocol.pdus import AssociateRJ, AssociateRQ
 from .protocol.status import Status
 from .protocol.uids import uid_of
@@ -213,7 +214,15 @@ class ContextNotAccepted(AssociationError):
     """No accepted presentation context fits what was asked for.
 
     The message says what was proposed, what the peer answered, and what to try.
+
+    Attributes:
+        negotiated: All that the peer answered, where it accepted none of the contexts at all, and
+            so there is no association; else `None`.
     """
+
+    def __init__(self, message: str, *, negotiated: Negotiated | None = None) -> None:
+        super().__init__(message)
+        self.negotiated = negotiated
 
 
 class StatusError(DimseError):

@@ -6,6 +6,7 @@ A retrieve is what there is, C-GET or C-MOVE, and whether all of it came.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
@@ -18,7 +19,13 @@ import trio
 from .association import Association
 from .commitment import CommitmentListener, CommitmentResult, commitment_contexts
 from .datasets import DataSetError
-from .errors import ContextNotAccepted, DimseError, LocalProtocolError, StatusError
+from .errors import (
+    AssociationRejected,
+    ContextNotAccepted,
+    DimseError,
+    LocalProtocolError,
+    StatusError,
+)
 from .inventory import (
     Inventory,
     by_unique_keys,
@@ -59,6 +66,7 @@ class Retrieved:
         method: How it was done.
         files: What came, by SOP Instance UID.
         missing: SOP Instance UIDs that C-FIND had named and that did not come.
+        failed: SOP Instance UIDs that the peer said it could not send, and that did not come.
         complete: Whether everything came; `None` if the peer could not say what there is, and
             reported no failure.
         status: The first final status that was no success, else success.
@@ -67,6 +75,7 @@ class Retrieved:
     method: Method
     files: dict[str, Path]
     missing: tuple[str, ...]
+    failed: tuple[str, ...]
     complete: bool | None
     status: Status
 
@@ -79,6 +88,7 @@ class Fetching:
         listen: Opens a listener whose handler this is, for C-MOVE; `None` if there is none to be.
         destination: That listener's AE title, as the peer knows it.
         folder: Where the files go.
+        jobs: Associations at a time.
         retries: How often a retrieve is tried again whose association broke.
         pause: Seconds before the first of these tries; twice as long before each next.
         progress: Told each file.
@@ -91,6 +101,7 @@ class Fetching:
         listen: Listen | None,
         destination: str,
         folder: Path,
+        jobs: int,
         retries: int,
         pause: float,
         progress: RetrieveProgress | None,
@@ -99,6 +110,7 @@ class Fetching:
         self._listen = listen
         self._destination = destination
         self._folder = folder
+        self._jobs = jobs
         self._retries = retries
         self._pause = pause
         self._progress = progress
@@ -106,6 +118,7 @@ class Fetching:
         self._expected: Collection[str] | None = None
         self._status = Status(Status.SUCCESS)
         self._failed = False
+        self._failed_uids: dict[str, None] = {}
         self._broken: Exception | None = None
         """What has gone wrong here while the peer was sending to our listener."""
         self._moving = trio.CancelScope()
@@ -116,6 +129,8 @@ class Fetching:
         inventory = await self._take_inventory(queries)
         if inventory is not None:
             self._expected = inventory.instances
+            if self._jobs > 1 and inventory.instances:
+                queries = inventory.queries_by_series(what.level)
         used = await self._fetch(queries, inventory or Inventory(what.model), method)
         missing: list[str] = []
         if inventory is not None:
@@ -124,7 +139,12 @@ class Fetching:
                 used = await self._fetch(inventory.queries_for(missing), inventory, used)
                 missing = inventory.without(self._files)
         return Retrieved(
-            used, self._files, tuple(missing), self._complete(inventory, missing), self._status
+            method=used,
+            files=self._files,
+            missing=tuple(missing),
+            failed=tuple(uid for uid in self._failed_uids if uid not in self._files),
+            complete=self._complete(inventory, missing),
+            status=self._status,
         )
 
     def _complete(self, inventory: Inventory | None, missing: Sequence[str]) -> bool | None:
@@ -178,8 +198,7 @@ class Fetching:
         if method != "C-MOVE":
             try:
                 contexts = inventory.get_contexts()
-                for each in queries:
-                    await self._retrying(contexts, partial(self._get, each))
+                await self._each(queries, contexts, self._get)
                 return "C-GET"
             except ContextNotAccepted:
                 if method == "C-GET" or self._listen is None:
@@ -191,12 +210,49 @@ class Fetching:
             )
         async with self._listen(self) as listener:
             with trio.CancelScope() as self._moving:
-                for each in queries:
-                    await self._retrying(move_contexts(inventory.model), partial(self._move, each))
+                await self._each(queries, move_contexts(inventory.model), self._move)
                 await listener.stop(LISTENER_GRACE)
         if self._broken is not None:
             raise self._broken
         return "C-MOVE"
+
+    async def _each(
+        self,
+        queries: Sequence[Query],
+        contexts: Sequence[PresentationContext],
+        use: Callable[[Query, Association], Awaitable[None]],
+    ) -> None:
+        """Do it for each query, over as many associations at a time as there are jobs.
+
+        A peer that takes fewer gets fewer: its rejection counts only if nothing was done meanwhile.
+        """
+        queue = deque(queries)
+        rejected: list[AssociationRejected] = []
+        failures: list[Exception] = []
+
+        async def work() -> None:
+            while queue:
+                each = queue.popleft()
+                try:
+                    await self._retrying(contexts, partial(use, each))
+                except AssociationRejected as error:
+                    queue.appendleft(each)
+                    rejected.append(error)
+                    return
+                except Exception as error:  # raised below, not wrapped in a group
+                    failures.append(error)
+                    nursery.cancel_scope.cancel()
+                    return
+
+        while left := len(queue):
+            async with trio.open_nursery() as nursery:
+                for _ in range(min(self._jobs, left) - 1):
+                    nursery.start_soon(work)
+                await work()
+            if failures:
+                raise failures[0]
+            if len(queue) == left:
+                raise rejected[0]
 
     async def _get(self, what: Query, association: Association) -> None:
         async with association.get(what, check=False) as instances:
@@ -237,6 +293,7 @@ class Fetching:
         if result.status != Status.SUCCESS and self._status == Status.SUCCESS:
             self._status = result.status
         self._failed = self._failed or result.status.is_failure or bool(result.failed)
+        self._failed_uids.update(dict.fromkeys(result.failed_sop_instance_uids))
 
 
 async def commit(

@@ -113,6 +113,13 @@ class Inventory:
             for series, uids in wanted.items()
         ]
 
+    def queries_by_series(self, level: str) -> list[Query]:
+        """What retrieves all there is, a query for each series, if it was found at this level."""
+        if level == "IMAGE":  # of a series perhaps not all is wanted
+            return self.queries_for(self.instances)
+        every = dict.fromkeys(tuple(each.series.items()) for each in self.instances.values())
+        return [_query("SERIES", {k: [v] for k, v in keys}, self.model) for keys in every]
+
     def get_contexts(self) -> list[PresentationContext]:
         """What a C-GET needs: just the SOP classes there are if they are known, else common ones.
 

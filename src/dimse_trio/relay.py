@@ -223,9 +223,9 @@ class _Connection:
             peer = await connect(
                 settings.host,
                 settings.port,
-                settings.ssl_context,
-                settings.tls_server_name,
-                settings.timeouts,
+                ssl_context=settings.ssl_context,
+                tls_server_name=settings.tls_server_name,
+                timeouts=settings.timeouts,
             )
             _keep_alive(stream, peer)
             await self._relay(client, peer, address)

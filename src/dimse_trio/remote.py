@@ -374,6 +374,7 @@ class RemoteAE(Entered):
         folder: str | os.PathLike[str],
         *,
         method: Method | None = None,
+        jobs: int = 1,
         progress: RetrieveProgress | None = None,
     ) -> Retrieved:
         """Fetch instances into a folder, and see whether all of them came.
@@ -391,6 +392,8 @@ class RemoteAE(Entered):
             folder: Where `<SOP Instance UID>.dcm` go; made if need be.
             method: "C-GET" or "C-MOVE"; by default C-GET where the peer has it, else C-MOVE if
                 there is a `listen_port`.
+            jobs: Associations at a time, each for one series after the other; a peer that takes
+                fewer gets fewer. With one, all is asked for at once.
             progress: Called with each file, how many there have been, and of how many if known.
 
         Raises:
@@ -400,11 +403,14 @@ class RemoteAE(Entered):
             OSError: A file cannot be written, or `listen_port` is taken.
         """
         _check_query("retrieve", what)
+        if jobs < 1:
+            raise LocalProtocolError("jobs is at least 1")
         fetching = Fetching(
             self._lease,
             listen=None if self._listener is None else self._listen,
             destination=self.calling_ae_title,
             folder=Path(os.fspath(folder)),
+            jobs=jobs,
             retries=self._retries,
             pause=self._pause,
             progress=progress,

@@ -9,6 +9,7 @@ from typing import Any
 
 import pydicom
 import pytest
+import trustme
 
 from dimse_trio.cli import main
 
@@ -47,3 +48,19 @@ def run_here(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Ended
     yield run
     logger.handlers, logger.propagate = before[0], before[2]
     logger.setLevel(before[1])
+
+
+@pytest.fixture
+def pem(tmp_path: Path) -> dict[str, Path]:
+    """A certificate authority, and certificates of it, as PEM files."""
+    authority = trustme.CA()
+    files = {name: tmp_path / f"{name}.pem" for name in ("ca", "server", "client", "bare", "key")}
+    authority.cert_pem.write_to_path(str(files["ca"]))
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(
+        str(files["server"])
+    )
+    client = authority.issue_cert("client.example")
+    client.private_key_and_cert_chain_pem.write_to_path(str(files["client"]))
+    client.cert_chain_pems[0].write_to_path(str(files["bare"]))
+    client.private_key_pem.write_to_path(str(files["key"]))
+    return files

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import trio
-import trustme
 from cryptography.hazmat.primitives import serialization
 from pydicom import Dataset
 
@@ -20,13 +19,16 @@ from .program import COMMAND, Ended, Keeper, Running, environment, run, served
 
 COMMANDS = (
     "echo",
+    "probe",
     "find",
     "get",
+    "retrieve",
     "move",
     "store",
     "commit",
     "archive",
     "receive",
+    "forward",
     "worklist",
     "mpps",
     "ups",
@@ -37,8 +39,10 @@ COMMANDS = (
 )
 CLIENTS: dict[str, tuple[str, ...]] = {
     "echo": (),
+    "probe": ("--sop-class", "CT"),
     "find": (),
     "get": ("-k", "StudyInstanceUID=1.2"),
+    "retrieve": ("-k", "StudyInstanceUID=1.2"),
     "move": ("-k", "StudyInstanceUID=1.2", "--destination", "X"),
     "store": (),
 }
@@ -150,6 +154,9 @@ async def test_a_peer_that_is_no_dicom_application() -> None:
         (("receive", "x", "--port", "-1"), "--port"),
         (("receive", "x", "--tls-ca", __file__), "needs --tls-cert"),
         (("archive", "x", "--peer", "WS"), "--peer WS"),
+        (("forward",), "PEER"),
+        (("forward", "WS"), "WS: write TITLE=HOST:PORT"),
+        (("forward", "WS=a:1", "WS=b:1"), "WS is there twice"),
         (("archive", "x", "--peer", "WS=a:b"), "port"),
     ],
 )
@@ -314,22 +321,6 @@ async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
 
 
 # -- TLS -------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def pem(tmp_path: Path) -> dict[str, Path]:
-    """A certificate authority, and certificates of it, as PEM files."""
-    authority = trustme.CA()
-    files = {name: tmp_path / f"{name}.pem" for name in ("ca", "server", "client", "bare", "key")}
-    authority.cert_pem.write_to_path(str(files["ca"]))
-    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(
-        str(files["server"])
-    )
-    client = authority.issue_cert("client.example")
-    client.private_key_and_cert_chain_pem.write_to_path(str(files["client"]))
-    client.cert_chain_pems[0].write_to_path(str(files["bare"]))
-    client.private_key_pem.write_to_path(str(files["key"]))
-    return files
 
 
 async def test_tls_checks_the_peers_certificate(pem: dict[str, Path], tmp_path: Path) -> None:

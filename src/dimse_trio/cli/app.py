@@ -17,13 +17,16 @@ from .options import CONTEXT_SETTINGS
 
 COMMANDS = (
     "echo",
+    "probe",
     "find",
     "get",
+    "retrieve",
     "move",
     "store",
     "commit",
     "archive",
     "receive",
+    "forward",
     "worklist",
     "mpps",
     "ups",
@@ -78,13 +81,16 @@ def cli(context: click.Context) -> ExitCode:
     \b
     Examples:
       dimse-trio echo 127.0.0.1:11112 --aec ARCHIVE
+      dimse-trio probe 127.0.0.1:11112 --aec ARCHIVE
       dimse-trio store 127.0.0.1:11112 --aec ARCHIVE FOLDER FILE
       dimse-trio find ARCHIVE --level study -k PatientName=DOE* --json
       dimse-trio get ARCHIVE --level study -k StudyInstanceUID=1.2.3 --output FOLDER
+      dimse-trio retrieve ARCHIVE -k PatientID=4711 --output FOLDER
       dimse-trio move ARCHIVE -k StudyInstanceUID=1.2.3 --destination WORKSTATION
       dimse-trio commit ARCHIVE FOLDER FILE
       dimse-trio archive FOLDER --port 11112 --aet ARCHIVE --peer WORKSTATION=127.0.0.1:11113
       dimse-trio receive FOLDER --port 11113 --aet WORKSTATION
+      dimse-trio forward ARCHIVE=127.0.0.1:11112 --port 11115 --aet ROUTER
       dimse-trio ups find 127.0.0.1:11112 --aec WORKLIST -k ProcedureStepState=SCHEDULED
       dimse-trio worklist FOLDER --port 11114 --aet RIS
       dimse-trio dump FILE -k PatientID

@@ -21,7 +21,7 @@ from .options import (
     peers_file_option,
 )
 from .output import Format, counted
-from .peers import Peer, find_peer
+from .peers import find_titled_peer
 from .progress import bar
 from .tls import client_ssl_context
 
@@ -101,11 +101,7 @@ def archive(
 
 def destination(text: str, peers_file: str | None) -> tuple[str, dimse.Destination]:
     """An AE and where it is, from `TITLE=HOST:PORT`, `TITLE=NAME` or `NAME`."""
-    title, equals, name = text.partition("=")
-    peer: Peer = find_peer(name if equals else title, peers_file)
-    if not equals and peer.ae_title is None:
-        raise click.UsageError(f"--peer {text}: write TITLE=HOST:PORT, or name one in a peers file")
-    ae_title = title.strip() if equals else peer.ae_title or ""
+    ae_title, peer = find_titled_peer(text, peers_file, "--peer")
     return ae_title, dimse.Destination(
         peer.host,
         peer.port,

@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-import attrs
 import click
 
 import dimse_trio as dimse
 
 from .errors import EPILOG, ExitCode, describe, report
+from .jobs import OwnListener, listen_options
 from .options import CONTEXT_SETTINGS, Client, client_options, output_options, peer_argument
 from .output import Format, Output, counted
-from .peers import TLSOptions
 from .progress import bar
 from .running import Work, run
-from .tls import server_ssl_context
 
 _PATIENCE = 3600.0
 """Seconds for all of it, where --timeout does not say; a peer may never report."""
 _COLUMNS = ("path", "sop_instance_uid", "committed", "reason", "meaning", "retrieve_ae_title")
-
-
-@attrs.frozen
-class _Listening:
-    """Where reports on associations of their own may come to."""
-
-    host: str | None
-    port: int
-    ssl_context: ssl.SSLContext | None = attrs.field(default=None, repr=False)
 
 
 @click.command(
@@ -40,31 +28,13 @@ class _Listening:
 )
 @peer_argument
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
-@click.option(
-    "--listen-port",
-    type=click.IntRange(1, 65535),
-    metavar="PORT",
-    help="Listen here, under --aet, for a peer that reports on an association of its own.",
-)
-@click.option(
-    "--listen-host",
-    metavar="HOST",
-    help="With --listen-port, the address to listen on.  [default: all of this machine's]",
-)
-@click.option(
-    "--listen-tls",
-    is_flag=True,
-    help="With --listen-port, TLS there too, with --tls-cert and --tls-key; the peer has to show a"
-    " certificate that --tls-ca vouches for, if that is given.",
-)
+@listen_options("Listen here, under --aet, for a peer that reports on an association of its own.")
 @output_options()
 @client_options
 def commit(
     client: Client,
     paths: tuple[str, ...],
-    listen_port: int | None,
-    listen_host: str | None,
-    listen_tls: bool,
+    listening: OwnListener | None,
     output: Format,
 ) -> ExitCode:
     """Ask PEER whether DICOM files, which it has been sent before, are safe with it.
@@ -80,12 +50,6 @@ def commit(
       dimse-trio commit 127.0.0.1:11112 --aec ARCHIVE image.dcm
       dimse-trio commit ARCHIVE /data/studies --aet US --listen-port 11113 --timeout 600
     """  # noqa: D301 - \b is for click
-    listening = None
-    if listen_port is not None:
-        tls = attrs.evolve(client.tls, enabled=True) if listen_tls else TLSOptions()
-        listening = _Listening(listen_host, listen_port, server_ssl_context(tls))
-    elif listen_tls:
-        raise click.UsageError("--listen-tls needs --listen-port")
 
     async def command(work: Work) -> ExitCode:
         return await _commit(work, client, paths, listening, output)
@@ -97,7 +61,7 @@ async def _commit(
     work: Work,
     client: Client,
     paths: tuple[str, ...],
-    listening: _Listening | None,
+    listening: OwnListener | None,
     format: Format,
 ) -> ExitCode:
     instances: list[dimse.Instance] = []
@@ -133,7 +97,7 @@ async def _commit(
     return ExitCode.FAILED if uncommitted or unreadable else ExitCode.DONE
 
 
-def _awaits(number: int, listening: _Listening | None) -> str:
+def _awaits(number: int, listening: OwnListener | None) -> str:
     """What has not come when the wait is over, and what may be the matter."""
     said = f"{counted(number, 'file')} not reported about, and not to be taken for safe"
     if listening is None:
@@ -143,7 +107,7 @@ def _awaits(number: int, listening: _Listening | None) -> str:
 
 @asynccontextmanager
 async def _listener(
-    client: Client, listening: _Listening | None
+    client: Client, listening: OwnListener | None
 ) -> AsyncGenerator[dimse.CommitmentListener | None]:
     """A listener for the report, if one is wanted; the peer's association to it may end."""
     if listening is None:
@@ -155,7 +119,7 @@ async def _listener(
         listening.port,
         host=listening.host,
         ae_title=client.calling_ae_title,
-        ssl_context=listening.ssl_context,
+        ssl_context=listening.ssl_context(client),
         instruments=client.instruments,
     ) as server:
         yield listener

@@ -13,18 +13,10 @@ import dimse_trio as dimse
 from .errors import EPILOG, ExitCode, report
 from .keys import LEVELS, Attribute, make_query, parse_keys
 from .levels import level_hint
-from .options import (
-    CONTEXT_SETTINGS,
-    Client,
-    client_options,
-    keys_option,
-    level_option,
-    model_option,
-    output_options,
-    peer_argument,
-)
+from .options import CONTEXT_SETTINGS, Client, client_options, output_options, peer_argument
 from .output import Format, Output
 from .progress import bar
+from .query_options import keys_option, level_option, model_option
 from .running import Work, run
 
 if TYPE_CHECKING:

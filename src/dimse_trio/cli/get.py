@@ -9,26 +9,17 @@ import click
 
 import dimse_trio as dimse
 
-from .errors import EPILOG, ExitCode, report
+from .arrivals import Arrivals
+from .errors import EPILOG, ExitCode
 from .find import find_contexts
 from .keys import LEVELS, retrieve_query
-from .options import (
-    CONTEXT_SETTINGS,
-    Client,
-    client_options,
-    keys_option,
-    level_option,
-    model_option,
-    output_options,
-    peer_argument,
-)
-from .output import Format, Output, counted, human_size, stderr_is_terminal
+from .options import CONTEXT_SETTINGS, Client, client_options, output_options, peer_argument
+from .output import Format
 from .progress import bar
+from .query_options import keys_option, level_option, model_option
 from .running import Work, run
 
 logger = logging.getLogger("dimse_trio.cli")
-
-_COLUMNS = ("path", "sop_class_uid", "sop_instance_uid", "transfer_syntax_uid", "error")
 
 
 @click.command(
@@ -89,9 +80,7 @@ class _Getting:
         self._client = client
         self._query = query
         self._folder = folder
-        self._output = Output(work.output_closed, format, _COLUMNS)
-        self._received: dict[str, Path] = {}
-        self._bytes = 0
+        self._arrivals = Arrivals(work, folder, format)
 
     async def run(self) -> ExitCode:
         inventory = await self._take_inventory()
@@ -102,21 +91,29 @@ class _Getting:
                 result = await self._get(inventory)
         except (dimse.DimseError, OSError) as error:
             failure = error  # once what has arrived has been said
-        missing = [uid for uid in inventory.instances if uid not in self._received]
+        missing = inventory.without(self._arrivals.received)
         for uid in missing:
-            await self._row(None, inventory.instances[uid].sop_class_uid, uid, None, "not received")
-        await self._sum_up()
+            sop_class = inventory.instances[uid].sop_class_uid
+            await self._arrivals.lacks(uid, sop_class, "not received")
+        await self._arrivals.sum_up()
         if failure is not None:
             raise failure
         if result is None:
             return ExitCode.DONE  # stopped, which Work reports
-        return self._judge(result, inventory, missing)
+        return self._arrivals.judge(
+            "C-GET",
+            result.status,
+            missing=missing,
+            known=len(inventory.instances),
+            failed=result.failed or 0,
+            failed_uids=result.failed_sop_instance_uids,
+        )
 
     async def _take_inventory(self) -> dimse.Inventory:
         """What the peer says there is; nothing if it cannot be asked."""
         contexts = find_contexts(self._query)
         try:
-            with bar("finding", self._output.format):
+            with bar("finding", self._arrivals.format):
                 async with self._work.association(self._client.association(contexts)) as peer:
                     return await dimse.take_inventory(peer, self._query)
         except (
@@ -132,74 +129,15 @@ class _Getting:
         contexts = inventory.get_contexts()
         total = len(inventory.instances) or None
         result: dimse.RetrieveResult | None = None
-        with bar("retrieving", self._output.format, total) as progress:
+        with bar("retrieving", self._arrivals.format, total) as progress:
             async with (
                 self._work.association(self._client.association(contexts)) as association,
                 association.get(self._query, check=False) as instances,
             ):
                 async for instance in instances:
-                    await self._save(instance)
-                    progress.update(len(self._received), total)
+                    path = self._folder / instance.file_name
+                    await instance.save_as(path)
+                    await self._arrivals.add(path, instance)
+                    progress.update(len(self._arrivals.received), total)
                 result = instances.result
         return result
-
-    async def _save(self, instance: dimse.StoreRequest) -> None:
-        path = self._folder / instance.file_name
-        await instance.save_as(path)
-        self._received[instance.sop_instance_uid] = path
-        self._bytes += path.stat().st_size
-        await self._row(
-            path,
-            instance.sop_class_uid,
-            instance.sop_instance_uid,
-            instance.transfer_syntax_uid,
-            None,
-        )
-
-    async def _row(
-        self,
-        path: Path | None,
-        sop_class: str,
-        uid: str,
-        syntax: str | None,
-        error: str | None,
-    ) -> None:
-        if not self._output.is_table:
-            values = (None if path is None else str(path), sop_class or None, uid, syntax, error)
-            await self._output.row(dict(zip(_COLUMNS, values, strict=True)))
-
-    async def _sum_up(self) -> None:
-        received = counted(len(self._received), "instance")
-        summary = f"{received}, {human_size(self._bytes)}, in {self._folder}"
-        if self._output.is_table:
-            await self._output.line(summary)
-        else:
-            await self._output.finish()
-            if stderr_is_terminal():
-                report(summary)
-
-    def _judge(
-        self, result: dimse.RetrieveResult, inventory: dimse.Inventory, missing: list[str]
-    ) -> ExitCode:
-        """Whether all of it came, in the peer's words and by our count."""
-        if result.status.is_failure:
-            report(f"the peer answered C-GET with {result.status}")
-            return ExitCode.FAILED
-        failed = result.failed or 0
-        if missing:
-            known = len(inventory.instances)
-            more = f" and {len(missing) - 1} more" if missing[1:] else ""
-            report(
-                f"{len(missing)} of {counted(known, 'instance')} did not arrive: {missing[0]}{more}"
-            )
-            return ExitCode.FAILED
-        if failed:
-            uids = ", ".join(result.failed_sop_instance_uids[:3])
-            report(
-                f"the peer could not send {counted(failed, 'instance')}" + f": {uids}" * bool(uids)
-            )
-            return ExitCode.FAILED
-        if not self._received:
-            report("nothing was retrieved: the peer has no instance of these keys")
-            return ExitCode.FAILED
-        return ExitCode.DONE

@@ -12,18 +12,10 @@ import dimse_trio as dimse
 
 from .errors import EPILOG, ExitCode, report
 from .keys import LEVELS, retrieve_query
-from .options import (
-    CONTEXT_SETTINGS,
-    Client,
-    client_options,
-    keys_option,
-    level_option,
-    model_option,
-    output_options,
-    peer_argument,
-)
+from .options import CONTEXT_SETTINGS, Client, client_options, output_options, peer_argument
 from .output import Format, Output, counted
 from .progress import bar
+from .query_options import keys_option, level_option, model_option
 from .receiver import Receiver
 from .running import Work, run
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import re
 import ssl
-from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 import attrs
@@ -59,24 +59,41 @@ class Client:
         self, contexts: Iterable[dimse.PresentationContext]
     ) -> AsyncGenerator[dimse.Association]:
         """An association with the peer; for `Work.association`."""
-        options: dict[str, Any] = {}
-        if self.max_pdu_length is not None:
-            options["max_pdu_length"] = self.max_pdu_length
-        try:
+        with self.hinted():
             async with dimse.open_association(
                 self.peer.host,
                 self.peer.port,
                 called_ae_title=self.called_ae_title,
-                calling_ae_title=self.calling_ae_title,
                 contexts=contexts,
-                ssl_context=self.ssl_context,
-                tls_server_name=self.tls.server_name,
-                user_identity=self.user_identity,
-                timeouts=self.timeouts,
-                instruments=self.instruments,
-                **options,
+                **self.settings,
             ) as association:
                 yield association
+
+    def remote(self, **options: Any) -> dimse.RemoteAE:
+        """The peer for whole jobs; use it in a `hinted` block."""
+        title = self.called_ae_title
+        return dimse.RemoteAE(title, self.peer.host, self.peer.port, **self.settings, **options)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How to speak with the peer, as `open_association` and `RemoteAE` want it."""
+        settings: dict[str, Any] = {
+            "calling_ae_title": self.calling_ae_title,
+            "ssl_context": self.ssl_context,
+            "tls_server_name": self.tls.server_name,
+            "user_identity": self.user_identity,
+            "timeouts": self.timeouts,
+            "instruments": self.instruments,
+        }
+        if self.max_pdu_length is not None:
+            settings["max_pdu_length"] = self.max_pdu_length
+        return settings
+
+    @contextmanager
+    def hinted(self) -> Generator[None]:
+        """A block in which a connection that fails is told with what the peers file lacks."""
+        try:
+            yield
         except dimse.ConnectionFailed as error:
             # of a connection that ends after the handshake, the library knows the address alone
             text = _ADDRESS.sub(lambda m: f"{m[1]}{self.peer.host}:{self.peer.port}:", str(error))
@@ -245,39 +262,6 @@ def output_options(*, csv: bool = True) -> Callable[[CommandT], CommandT]:
             )
         )
     return all_of(*options)
-
-
-keys_option = click.option(
-    "-k",
-    "--key",
-    "keys",
-    metavar="KEY[=VALUE]",
-    multiple=True,
-    help="A key by keyword, tag or path: PatientName=DOE*, (0010,0020)=1, "
-    "ScheduledProcedureStepSequence.Modality=CT. Without a value it is only asked for."
-    " Dates may be today, today-7, today-7..today.",
-)
-
-
-def model_option(*names: str) -> Callable[[CommandT], CommandT]:
-    """`--model`, of these names."""
-    return click.option(
-        "--model",
-        type=click.Choice(names, case_sensitive=False),
-        help="Information model.  [default: what the level and the peer allow]",
-    )
-
-
-def level_option(*names: str) -> Callable[[CommandT], CommandT]:
-    """`--level`, of these names."""
-    return click.option(
-        "--level",
-        type=click.Choice(names, case_sensitive=False),
-        default="study",
-        show_default=True,
-        help="Query/Retrieve Level"
-        + ("; worklist is for a modality worklist." if "worklist" in names else "."),
-    )
 
 
 # -- listeners -----------------------------------------------------------------------------------

@@ -206,3 +206,23 @@ def find_peer(text: str, peers_file: str | None) -> Peer:
         places = f"./{FILE_NAME} nor {config_folder() / FILE_NAME}"
         hint = f"if {text} is a peer's name: there is no peers file, neither {places}"
     return Peer(host, DEFAULT_PORT if port is None else port, hint=hint)
+
+
+def find_titled_peer(text: str, peers_file: str | None, said_as: str) -> tuple[str, Peer]:
+    """An AE title and the peer that is meant by it, of `TITLE=HOST:PORT`, `TITLE=NAME` or `NAME`.
+
+    Args:
+        text: One of these.
+        peers_file: As for `find_peer`.
+        said_as: Where the command line has it, for the error.
+
+    Raises:
+        click.UsageError: It is none of these, or the peers file has no such name.
+    """
+    title, equals, name = text.partition("=")
+    peer = find_peer(name if equals else title, peers_file)
+    if not equals and peer.ae_title is None:
+        raise click.UsageError(
+            f"{said_as} {text}: write TITLE=HOST:PORT, or name one in a peers file"
+        )
+    return title.strip() if equals else peer.ae_title or "", peer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any
 
 import click
 import trio
@@ -13,6 +13,7 @@ import trio
 import dimse_trio as dimse
 
 from .errors import EPILOG, ExitCode, describe, exit_code_of, report
+from .jobs import MismatchChoice, jobs_option, on_mismatch_option
 from .options import CONTEXT_SETTINGS, Client, client_options, output_options, peer_argument
 from .output import Format, Output, counted, human_size, stderr_is_terminal
 from .progress import Bar, bar
@@ -28,29 +29,15 @@ _COLUMNS = ("path", "sop_instance_uid", "status", "transfer_syntax_uid", "transc
 )
 @peer_argument
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
-@click.option(
-    "--jobs",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Associations at a time.",
-)
-@click.option(
-    "--on-mismatch",
-    type=click.Choice(["error", "transcode"]),
-    default="error",
-    show_default=True,
-    help="What to do about a compressed file whose transfer syntax the peer does not take: report"
-    " it, or decompress it.",
-)
+@jobs_option
+@on_mismatch_option
 @output_options()
 @client_options
 def store(
     client: Client,
     paths: tuple[str, ...],
     jobs: int,
-    on_mismatch: Literal["error", "transcode"],
+    on_mismatch: MismatchChoice,
     output: Format,
 ) -> ExitCode:
     """Send DICOM files to PEER: every PATH that is a file, and all files in those that are folders.
@@ -83,13 +70,13 @@ class _Sending:
         work: Work,
         client: Client,
         jobs: int,
-        on_mismatch: Literal["error", "transcode"],
+        on_mismatch: MismatchChoice,
         format: Format,
     ) -> None:
         self._work = work
         self._client = client
         self._jobs = jobs
-        self._on_mismatch: Literal["error", "transcode"] = on_mismatch
+        self._on_mismatch: MismatchChoice = on_mismatch
         self._transcode = on_mismatch == "transcode"
         self._output = Output(work.output_closed, format, _COLUMNS)
         self._progress = Bar()

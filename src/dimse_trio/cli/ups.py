@@ -20,13 +20,13 @@ from .options import (
     Client,
     Listener,
     client_options,
-    keys_option,
     listener_options,
     output_options,
     peer_argument,
     peers_file_option,
 )
 from .output import Format, Output
+from .query_options import keys_option
 from .running import Work, run
 
 if TYPE_CHECKING:

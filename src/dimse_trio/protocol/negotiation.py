@@ -116,7 +116,12 @@ class RefusedContext:
 
     def __str__(self) -> str:
         syntaxes = ", ".join(map(uid_name, self.transfer_syntaxes))
-        return f"{uid_name(self.abstract_syntax)} in {syntaxes}: {result_name(self.result)}"
+        return f"{uid_name(self.abstract_syntax)} in {syntaxes}: {self.meaning}"
+
+    @property
+    def meaning(self) -> str:
+        """The result in the standard's words."""
+        return result_name(self.result)
 
 
 def result_name(result: int) -> str:
