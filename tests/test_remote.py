@@ -448,7 +448,7 @@ async def test_a_query_by_other_keys_retrieves_each_entity_that_matches(
         )
         assert (got.complete, len(got.files)) == (True, len(paths))
         none = await peer.retrieve(dimse.query("STUDY", PatientName="NOBODY"), tmp_path / "two")
-        assert (none.complete, none.files) == (True, {})
+        assert (none.complete, none.files) == (False, {})
 
 
 class Leaky:

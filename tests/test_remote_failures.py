@@ -53,7 +53,7 @@ class Denying:
 
 @pytest.mark.parametrize(
     ("status", "number", "complete"),
-    [(0xA702, 0, False), (0, 2, None), (0, 0, True)],
+    [(0xA702, 0, False), (0, 2, None), (0, 0, False)],
 )
 async def test_an_empty_inventory_proves_nothing(
     status: int, number: int, complete: bool | None, tmp_path: Path, files: list[Path]

@@ -67,8 +67,8 @@ class Retrieved:
         files: What came, by SOP Instance UID.
         missing: SOP Instance UIDs that C-FIND had named and that did not come.
         failed: SOP Instance UIDs that the peer said it could not send, and that did not come.
-        complete: Whether everything came; `None` if the peer could not say what there is, and
-            reported no failure.
+        complete: Whether everything came, and that was something; `None` if the peer could not say
+            what there is, and reported no failure.
         status: The first final status that was no success, else success.
     """
 
@@ -148,12 +148,12 @@ class Fetching:
         )
 
     def _complete(self, inventory: Inventory | None, missing: Sequence[str]) -> bool | None:
-        """Whether all came; an inventory without instances says only that, if nothing came."""
+        """Whether all came; that nothing did where nothing was named is no success."""
         if inventory is not None and inventory.instances:
             return not missing
         if self._failed:
             return False
-        return None if inventory is None or self._files else True
+        return None if inventory is None or self._files else False
 
     async def _by_unique_keys(self, what: Query) -> list[Query]:
         """What is wanted by unique keys alone, for each entity if they had to be found."""

@@ -161,12 +161,13 @@ class _Fetching:
             await self._arrivals.add(path, dimse.Instance.from_file(path))
 
     def _judge(self, result: dimse.Retrieved) -> ExitCode:
+        nothing = not result.files and result.status == dimse.Status.SUCCESS
         return self._arrivals.judge(
             result.method,
             dimse.Status(dimse.Status.SUCCESS) if result.complete else result.status,
             missing=result.missing,
             known=len(result.files) + len(result.missing),
-            failed=len(result.failed) or (result.complete is False),
+            failed=len(result.failed) or (result.complete is False and not nothing),
             failed_uids=result.failed,
         )
 
