@@ -19,12 +19,15 @@ RELEVANT_PATIENT_MODELS = {
 """SOP Class UID and root template of PS3.16, by what the report is about (PS3.4 §Q.3)."""
 
 
-def relevant_patient_query(patient_id: str, about: str = "general") -> tuple[str, Dataset]:
+def relevant_patient_query(
+    patient_id: str, about: str = "general", *, issuer: str = ""
+) -> tuple[str, Dataset]:
     """The SOP class and the identifier of a query for relevant patient information.
 
     Args:
         patient_id: Patient ID, which must match exactly one patient.
         about: "general", "breast" or "cardiac".
+        issuer: Issuer of Patient ID, where the same ID may be two patients' (Table Q.4-1).
 
     Raises:
         QueryError: There is no such report, or no Patient ID.
@@ -41,6 +44,7 @@ def relevant_patient_query(patient_id: str, about: str = "general") -> tuple[str
     content.TemplateIdentifier = template
     identifier = Dataset()
     identifier.PatientID = patient_id
+    identifier.IssuerOfPatientID = issuer
     for keyword in (
         "PatientName PatientBirthDate PatientSex ObservationDateTime ValueType".split()  # noqa: SIM905
     ):

@@ -35,7 +35,9 @@ class Workflows:
 
         return self._itself.find(worklist_query(**keys))
 
-    def find_relevant_patient(self, patient_id: str, about: str = "general") -> FindOperation:
+    def find_relevant_patient(
+        self, patient_id: str, about: str = "general", *, issuer: str = ""
+    ) -> FindOperation:
         """C-FIND: relevant patient information, of which there is one match (PS3.4 Annex Q).
 
         Raises:
@@ -44,7 +46,7 @@ class Workflows:
         """
         from .relevant_patient import relevant_patient_query
 
-        sop_class_uid, identifier = relevant_patient_query(patient_id, about)
+        sop_class_uid, identifier = relevant_patient_query(patient_id, about, issuer=issuer)
         return self._itself.find(identifier, model=sop_class_uid)
 
     def performed_procedure_step(

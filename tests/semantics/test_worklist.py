@@ -166,6 +166,7 @@ class Reports:
         if request.identifier.PatientID == "1":
             report = Dataset()
             report.PatientID, report.ValueType = "1", "CONTAINER"
+            report.IssuerOfPatientID = request.identifier.IssuerOfPatientID
             report.ContentLabel = template.TemplateIdentifier
             yield report
 
@@ -182,6 +183,8 @@ async def test_what_is_known_of_a_patient_is_one_match(
         (report,) = await association.find_relevant_patient("1", about)
         assert report.ContentLabel == template
         assert await association.find_relevant_patient("2", about) == []
+        (other,) = await association.find_relevant_patient("1", about, issuer="ELSEWHERE")
+        assert (report.IssuerOfPatientID, other.IssuerOfPatientID) == ("", "ELSEWHERE")
 
 
 @pytest.mark.parametrize(("patient", "about"), [("", "general"), ("A*", "general"), ("1", "x")])
