@@ -21,7 +21,7 @@ import dimse_trio as dimse
 from dimse_trio.cli.advice import advise
 from dimse_trio.cli.certificate import read_certificate
 from dimse_trio.cli.options import Client
-from dimse_trio.cli.peers import find_peer
+from dimse_trio.cli.peers import TLSOptions, find_peer
 from dimse_trio.cli.receiver import Receiver
 from dimse_trio.testing import dcmtk as programs
 
@@ -298,7 +298,7 @@ async def test_a_peer_that_takes_connections_and_says_nothing_has_a_hint() -> No
             timeouts=dimse.Timeouts(connect=0.2),
             max_pdu_length=None,
             ssl_context=None,
-            tls_server_name=None,
+            tls=TLSOptions(),
             user_identity=None,
         )
         late = dimse.AssociationTimeout("no answer")

@@ -28,9 +28,9 @@ _COLUMNS = ("path", "sop_instance_uid", "committed", "reason", "meaning", "retri
 )
 @peer_argument
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
-@listen_options("Listen here, under --aet, for a peer that reports on an association of its own.")
 @output_options()
 @client_options
+@listen_options("Listen here, under --aet, for a peer that reports on an association of its own.")
 def commit(
     client: Client,
     paths: tuple[str, ...],
@@ -119,7 +119,7 @@ async def _listener(
         listening.port,
         host=listening.host,
         ae_title=client.calling_ae_title,
-        ssl_context=listening.ssl_context(client),
+        ssl_context=listening.ssl_context,
         instruments=client.instruments,
     ) as server:
         yield listener

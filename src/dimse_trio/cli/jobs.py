@@ -11,6 +11,7 @@ import attrs
 import click
 
 from .options import Client, all_of
+from .peers import TLSOptions
 from .tls import server_ssl_context
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
@@ -40,20 +41,19 @@ class OwnListener:
 
     host: str | None
     port: int
-    tls: bool = False
-
-    def ssl_context(self, client: Client) -> ssl.SSLContext | None:
-        """For TLS there too, with the client's own certificate."""
-        return server_ssl_context(attrs.evolve(client.tls, enabled=True)) if self.tls else None
+    ssl_context: ssl.SSLContext | None = attrs.field(default=None, repr=False)
 
 
 def listen_options(what_for: str) -> Callable[[CommandT], CommandT]:
-    """`--listen-port` and its like; the command gets `listening`, perhaps `None`."""
+    """`--listen-port` and its like; the command gets `listening`, perhaps `None`.
+
+    Below `client_options`, as TLS there is with the client's own certificate.
+    """
 
     def decorate(command: CommandT) -> CommandT:
         @functools.wraps(command)
         def with_listener(
-            *arguments: Any,
+            client: Client,
             listen_port: int | None,
             listen_host: str | None,
             listen_tls: bool,
@@ -61,10 +61,11 @@ def listen_options(what_for: str) -> Callable[[CommandT], CommandT]:
         ) -> Any:
             listening = None
             if listen_port is not None:
-                listening = OwnListener(listen_host, listen_port, listen_tls)
+                tls = attrs.evolve(client.tls, enabled=True) if listen_tls else TLSOptions()
+                listening = OwnListener(listen_host, listen_port, server_ssl_context(tls))
             elif listen_tls:
                 raise click.UsageError("--listen-tls needs --listen-port")
-            return command(*arguments, listening=listening, **others)
+            return command(client, listening=listening, **others)
 
         options = all_of(
             click.option(

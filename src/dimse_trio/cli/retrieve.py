@@ -46,12 +46,12 @@ Method = Literal["C-GET", "C-MOVE"]
     type=click.Choice(["get", "move"], case_sensitive=False),
     help="C-GET or C-MOVE.  [default: C-GET if the peer has it, else C-MOVE to --listen-port]",
 )
-@listen_options(
-    "Be the destination of a C-MOVE: listen here, under --aet, where PEER has that title's address."
-)
 @jobs_option
 @output_options()
 @client_options
+@listen_options(
+    "Be the destination of a C-MOVE: listen here, under --aet, where PEER has that title's address."
+)
 def retrieve(
     client: Client,
     level: str,
@@ -111,7 +111,7 @@ class _Fetching:
             options |= {
                 "listen_port": listening.port,
                 "listen_host": listening.host,
-                "listen_ssl_context": listening.ssl_context(self._client),
+                "listen_ssl_context": listening.ssl_context,
             }
         peer = self._client.remote(**options)
         failure: Exception | None = None
