@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeGuard
+import ssl
+from typing import TypeGuard, cast
 
 from .config import Limits, Timeouts
 from .errors import LocalProtocolError
@@ -91,3 +92,30 @@ def _check_kind(name: str, value: object, kind: type[object], example: str) -> N
         raise LocalProtocolError(
             f"{name} is {kind.__name__}, not {type(value).__name__}; for example {name}={example}"
         )
+
+
+def check_window(async_operations: object) -> None:
+    """That an asynchronous operations window, if there is one, is two numbers.
+
+    Raises:
+        LocalProtocolError: It is not.
+    """
+    counts = cast("tuple[object, ...]", async_operations)
+    if async_operations is not None and (
+        not isinstance(async_operations, tuple)
+        or len(counts) != 2
+        or not all(isinstance(count, int) and 0 <= count <= 0xFFFF for count in counts)
+    ):
+        raise LocalProtocolError(
+            f"async_operations {async_operations!r} must be two numbers up to 65535, invoked and"
+            " performed"
+        )
+
+
+def check_ssl_context(ssl_context: ssl.SSLContext | None) -> None:
+    """That TLS, if it is asked for, is by a context.
+
+    Raises:
+        LocalProtocolError: It is not.
+    """
+    _check_kind("ssl_context", ssl_context, ssl.SSLContext, "tls_profile(ca='ca.pem')")

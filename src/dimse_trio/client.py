@@ -13,7 +13,14 @@ import trio
 
 from .association import Association
 from .blocks import block
-from .checks import check_address, check_user_identity, checked_limits, checked_timeouts
+from .checks import (
+    check_address,
+    check_ssl_context,
+    check_user_identity,
+    check_window,
+    checked_limits,
+    checked_timeouts,
+)
 from .config import Limits, Timeouts
 from .contexts import default_contexts, refusals
 from .errors import (
@@ -99,6 +106,7 @@ def own_user_information(
         LocalProtocolError: Something of it cannot be.
     """
     check_user_identity(user_identity)
+    check_window(async_operations)
     if not 0 <= max_pdu_length < 1 << 32 or 0 < max_pdu_length < 128:
         raise LocalProtocolError("max_pdu_length must be 0 (no limit) or at least 128 bytes")
     implementation = implementation or OURS
@@ -109,10 +117,6 @@ def own_user_information(
         )
     window = None
     if async_operations is not None:
-        if not all(0 <= count <= 0xFFFF for count in async_operations):
-            raise LocalProtocolError(
-                f"async_operations {async_operations} must be two numbers up to 65535"
-            )
         window = AsynchronousOperations(*async_operations)
     return UserInformation(
         maximum_length=max_pdu_length,
@@ -200,6 +204,8 @@ async def open_association(
     timeouts = checked_timeouts(timeouts)
     checked_limits(limits)
     check_user_identity(user_identity)
+    check_ssl_context(ssl_context)
+    check_window(async_operations)
     for title in (called_ae_title, calling_ae_title):
         check_ae_title(title)  # before anything is opened
     instruments = _checked_instruments(instruments)

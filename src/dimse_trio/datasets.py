@@ -268,29 +268,35 @@ def _check_texts(data_set: Dataset, encodings: list[str], names: list[PersonName
 
 def _text_fits(value: Any, encodings: list[str], names: list[PersonName]) -> bool:
     """Whether text, or a name, is in the character sets, or is written as it was read."""
+    from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
+
     if not value or isinstance(value, bytes):
         return True
     if isinstance(value, str):
-        return _fits(value, encodings)
+        return _fits(value, encodings, TEXT_VR_DELIMS)
     if value.original_string is None:
         names.append(value)
     elif value.encodings in (None, tuple(encodings)):
         return True
-    return _fits("=".join(value.components), encodings)
+    groups = (group for component in value.components for group in component.split("^"))
+    return all(_fits(group, encodings, PN_DELIMS) for group in groups)
 
 
-def _fits(text: str, encodings: Iterable[str]) -> bool:
-    """Whether each character is in one of the character sets."""
+def _fits(text: str, encodings: list[str], delimiters: set[int]) -> bool:
+    """Whether text is the same when it has been encoded and decoded, as pydicom does it."""
+    from pydicom.charset import decode_bytes, encode_string
 
-    def has(encoding: str, characters: str) -> bool:
+    def has(encoding: str, character: str) -> bool:
         try:
-            return bool(characters.encode(encoding))
+            return bool(character.encode(encoding))
         except UnicodeError:
             return False
 
-    return text.isascii() or all(
-        any(has(encoding, character) for encoding in encodings) for character in set(text)
-    )
+    if text.isascii() or encodings[0] == "UTF8":
+        return True
+    if not all(any(has(encoding, each) for encoding in encodings) for each in set(text)):
+        return False  # for which pydicom would warn, too
+    return decode_bytes(encode_string(text, encodings), encodings, delimiters) == text
 
 
 def convert(instance: Instance, transfer_syntax_uid: str) -> bytes:

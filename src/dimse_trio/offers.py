@@ -9,7 +9,7 @@ import difflib
 import inspect
 from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, TypeVar, final
+from typing import Any, TypeVar, cast, final
 
 from .contexts import NormalizedOffer
 from .errors import HandlerError, StatusError
@@ -64,9 +64,11 @@ def check_ready(handler: object) -> None:
     """Let a handler that has `check_ready` say what keeps it from being used.
 
     Raises:
-        HandlerError: What it says.
+        HandlerError: What it says, by raising this itself.
     """
     check = getattr(handler, "check_ready", None)
+    if inspect.iscoroutinefunction(check):
+        raise HandlerError(f"{type(handler).__name__}.check_ready must be a plain `def`")
     if check is not None:
         check()
 
@@ -87,7 +89,7 @@ def normalized_offer(handler: object) -> NormalizedOffer:
         )
     requests = {**NORMALIZED_METHODS, CFindRQ: METHODS[Service.FIND]}
     performed = {kind for kind, name in requests.items() if method_of(handler, name) is not None}
-    declared: Collection[str] | None = getattr(handler, "normalized_sop_classes", None)
+    declared = _declared_classes(handler, "normalized_sop_classes", Service.NORMALIZED)
     rows = [row for row in NORMALIZED_CLASSES.values() if declared is None or row.uid in declared]
     takes_events = NEventReportRQ in performed
     only_reports = declared is not None and not takes_events
@@ -110,10 +112,34 @@ def query_classes(handler: object) -> frozenset[str]:
     if isinstance(handler, Handlers):
         return frozenset[str]().union(*(query_classes(part) for part in handler.handlers))
     services = [s for s in _QUERYING if method_of(handler, METHODS[s]) is not None]
-    declared: Collection[str] | None = getattr(handler, "query_sop_classes", None)
+    declared = _declared_classes(handler, "query_sop_classes", *_QUERYING)
     if declared is None:
         declared = [uid for uid, entry in SOP_CLASSES.items() if entry.keyword.startswith(_ROOTS)]
     return frozenset(uid for service in services for uid in sop_classes(service) if uid in declared)
+
+
+def _declared_classes(handler: object, name: str, *services: Service) -> Collection[str] | None:
+    """The SOP classes that a handler has in an attribute, if it has that.
+
+    Raises:
+        HandlerError: They are no UIDs of classes of these services.
+    """
+    declared: object = getattr(handler, name, None)
+    if declared is None:
+        return None
+    where = f"{type(handler).__name__}.{name}"
+    if isinstance(declared, str) or not isinstance(declared, Collection):
+        raise HandlerError(f"{where} is a collection of SOP Class UIDs, such as a tuple")
+    classes = cast("Collection[object]", declared)
+    for uid in classes:
+        entry = SOP_CLASSES.get(uid) if isinstance(uid, str) else None
+        if entry is None:
+            raise HandlerError(
+                f"{where}: {uid!r} is no SOP Class UID of the standard; uid_of(keyword) gives them"
+            )
+        if entry.service not in (*services, Service.FIND):  # Unified Procedure Step has C-FIND
+            raise HandlerError(f"{where}: {entry.keyword} has other services than these")
+    return cast("Collection[str]", classes)
 
 
 def declared_options(handler: object, name: str, kind: type[OptionsT]) -> OptionsT | None:
@@ -149,6 +175,8 @@ class Handlers:
     """
 
     def __init__(self, *handlers: object) -> None:
+        if not handlers:
+            raise HandlerError("Handlers are one at least: Handlers(WorklistFolder(…), …)")
         self.handlers = handlers
         for handler in handlers:
             services_of(handler)

@@ -8,7 +8,7 @@ from typing import TypedDict
 
 import attrs
 
-from .checks import checked_limits, checked_timeouts
+from .checks import check_ssl_context, checked_limits, checked_timeouts
 from .client import DEFAULT_MAX_PDU_LENGTH, Destination, check_ae_title, own_user_information
 from .config import Limits, Timeouts
 from .contexts import acceptance_policy
@@ -94,6 +94,8 @@ class ServerOptions(TypedDict, total=False):
 
 
 def _destinations(peers: PeerMap | None) -> Mapping[str, Destination]:
+    if not isinstance(peers or {}, Mapping):
+        raise LocalProtocolError('peers is a mapping: {"TITLE": ("host", 104)}')
     return {check_ae_title(title): _destination(title, p) for title, p in (peers or {}).items()}
 
 
@@ -122,6 +124,10 @@ def _at_least_one(_: object, attribute: attrs.Attribute[int], value: int) -> Non
 
 def _default_unassociated(settings: ServerSettings) -> int:
     return max(512, settings.max_associations)
+
+
+def _tls(_: object, __: object, value: ssl.SSLContext | None) -> None:
+    check_ssl_context(value)
 
 
 def _window(_: object, __: attrs.Attribute[tuple[int, int]], value: tuple[int, int]) -> None:
@@ -180,7 +186,7 @@ class ServerSettings:
     accept_invalid_uids: bool = False
     lenient_roles: bool = False
     strict: bool = False
-    ssl_context: ssl.SSLContext | None = None
+    ssl_context: ssl.SSLContext | None = attrs.field(default=None, validator=_tls)
     peers: Mapping[str, Destination] = attrs.field(default=None, converter=_destinations)
     on_mismatch: OnMismatch = attrs.field(default="error", converter=check_policy)
     max_associations: int = attrs.field(default=200, validator=_at_least_one)

@@ -362,7 +362,17 @@ async def test_a_handler_that_ends_the_program_does() -> None:
     assert ended.group_contains(KeyboardInterrupt)
 
 
-@pytest.mark.parametrize("character_set", ["ISO_IR 100", ["", "ISO 2022 IR 149"], None])
+@pytest.mark.parametrize(
+    "character_set",
+    [
+        "ISO_IR 100",
+        "ISO_IR 13",
+        ["", "ISO 2022 IR 149"],
+        ["", "ISO 2022 IR 58"],
+        "ISO_IR 999",
+        None,
+    ],
+)
 async def test_a_match_that_does_not_fit_its_character_set_is_sent_in_utf_8(
     character_set: str | list[str] | None,
 ) -> None:

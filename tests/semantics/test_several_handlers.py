@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -242,3 +243,52 @@ async def test_a_handler_of_ones_own_may_say_that_it_is_not_ready() -> None:
     with pytest.raises(dimse.HandlerError, match="not today"):
         async with dimse.open_server(_Unready()):
             pass
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (WORKLIST, "collection"),
+        (("ModalityWorklistInformationModelFind",), "no SOP Class UID"),
+        ((CT,), "CTImageStorage has other services"),
+        ((1,), "no SOP Class UID"),
+    ],
+)
+@pytest.mark.parametrize("name", ["query_sop_classes", "normalized_sop_classes"])
+async def test_what_a_handler_says_it_is_for_are_classes_that_it_could_be_for(
+    name: str, classes: object, message: str
+) -> None:
+    handler = type("Odd", (Pacs,), {name: classes})()
+    with pytest.raises(dimse.HandlerError, match=message):
+        async with dimse.open_server(handler):
+            pass
+
+
+async def test_a_handler_is_asked_whether_it_is_ready_by_a_plain_function() -> None:
+    class Asynchronous(Pacs):
+        async def check_ready(self) -> None: ...
+
+    with pytest.raises(dimse.HandlerError, match="plain `def`"):
+        async with dimse.open_server(Asynchronous()):
+            pass
+    with pytest.raises(dimse.HandlerError, match="one at least"):
+        dimse.Handlers()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"peers": [("TITLE", "host", 104)]}, "mapping"),
+        ({"ssl_context": True}, "ssl_context is SSLContext, not bool"),
+        ({"async_operations": 4}, "two numbers"),
+        ({"async_operations": (4, "4")}, "two numbers"),
+    ],
+)
+async def test_options_of_another_kind_are_refused(option: dict[str, Any], message: str) -> None:
+    with pytest.raises(dimse.LocalProtocolError, match=message):
+        async with dimse.open_server(Pacs(), **option):
+            pass
+    if "peers" not in option:
+        with pytest.raises(dimse.LocalProtocolError, match=message):
+            async with dimse.open_association("127.0.0.1", 104, **option):
+                pass
