@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from typing import TypeGuard, cast
 
 from .config import Limits, Timeouts
@@ -119,3 +120,15 @@ def check_ssl_context(ssl_context: ssl.SSLContext | None) -> None:
         LocalProtocolError: It is not.
     """
     _check_kind("ssl_context", ssl_context, ssl.SSLContext, "tls_profile(ca='ca.pem')")
+
+
+def check_peers(peers: object) -> None:
+    """That peers, if there are any, are by their AE titles.
+
+    Raises:
+        LocalProtocolError: They are not.
+    """
+    if peers is not None and not isinstance(peers, Mapping):
+        raise LocalProtocolError(
+            f'peers is a mapping, such as {{"TITLE": ("host", 104)}}, not {type(peers).__name__}'
+        )

@@ -8,7 +8,7 @@ from typing import TypedDict
 
 import attrs
 
-from .checks import check_ssl_context, checked_limits, checked_timeouts
+from .checks import check_peers, check_ssl_context, check_window, checked_limits, checked_timeouts
 from .client import DEFAULT_MAX_PDU_LENGTH, Destination, check_ae_title, own_user_information
 from .config import Limits, Timeouts
 from .contexts import acceptance_policy
@@ -94,8 +94,7 @@ class ServerOptions(TypedDict, total=False):
 
 
 def _destinations(peers: PeerMap | None) -> Mapping[str, Destination]:
-    if not isinstance(peers or {}, Mapping):
-        raise LocalProtocolError('peers is a mapping: {"TITLE": ("host", 104)}')
+    check_peers(peers)
     return {check_ae_title(title): _destination(title, p) for title, p in (peers or {}).items()}
 
 
@@ -130,8 +129,9 @@ def _tls(_: object, __: object, value: ssl.SSLContext | None) -> None:
     check_ssl_context(value)
 
 
-def _window(_: object, __: attrs.Attribute[tuple[int, int]], value: tuple[int, int]) -> None:
-    own_user_information(0, async_operations=value)
+def _window(value: tuple[int, int]) -> tuple[int, int]:
+    check_window(value)  # no validator: those come after the policy, which needs it
+    return value
 
 
 def _can_be_announced(_: object, __: attrs.Attribute[int], value: int) -> None:
@@ -194,7 +194,7 @@ class ServerSettings:
     max_unassociated: int = attrs.field(
         default=attrs.Factory(_default_unassociated, takes_self=True), validator=_at_least_one
     )
-    async_operations: tuple[int, int] = attrs.field(default=(1, 1), validator=_window)
+    async_operations: tuple[int, int] = attrs.field(default=(1, 1), converter=_window)
     max_pdu_length: int = attrs.field(default=DEFAULT_MAX_PDU_LENGTH, validator=_can_be_announced)
     quick_ack: bool = True
     timeouts: Timeouts = attrs.field(default=None, converter=checked_timeouts)
