@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -183,10 +184,11 @@ class AvailabilityListener(EchoSCP):
 
     def check_ready(self) -> None:
         """Refuse a listener that would take no notice."""
-        if type(self).available is AvailabilityListener.available:
+        own = type(self).available
+        if own is AvailabilityListener.available or not iscoroutinefunction(own):
             raise HandlerError(
-                "an AvailabilityListener takes what it is told in `async def available(self,"
-                " notice)`: override it"
+                f"{type(self).__name__} has to take what it is told in `async def available(self,"
+                " notice)`"
             )
 
     async def available(self, notice: AvailabilityNotice, /) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -79,10 +80,11 @@ class StorageCommitmentProvider(EchoSCP):
 
     def check_ready(self) -> None:
         """Refuse a provider that would commit to nothing."""
-        if type(self).committed is StorageCommitmentProvider.committed:
+        own = type(self).committed
+        if own is StorageCommitmentProvider.committed or not iscoroutinefunction(own):
             raise HandlerError(
-                "a StorageCommitmentProvider says in `async def committed(self, reference)` what"
-                " is safe: override it"
+                f"{type(self).__name__} has to say in `async def committed(self, reference)` what"
+                " is safe"
             )
 
     async def committed(self, reference: SOPReference, /) -> FailureReason | None:

@@ -254,7 +254,12 @@ class Handlers:
                     admit = method_of(handler, "handle_association")
                     assert admit is not None
                     admitted = await stack.enter_async_context(admit(request))
-                    admissions.append(Admission() if admitted is None else admitted)
+                    if not isinstance(admitted, Admission | None):
+                        raise HandlerError(
+                            f"handle_association of {type(handler).__name__} yielded"
+                            f" {type(admitted).__name__}; it yields an Admission(…) or nothing"
+                        )
+                    admissions.append(admitted or Admission())
                 yield Admission.of_all(admissions)
 
         return handle_association

@@ -67,6 +67,10 @@ class PerformedStepFolder:
 
     folder: Path = attrs.field(converter=Path)
 
+    def __attrs_post_init__(self) -> None:
+        if self.folder.exists() and not self.folder.is_dir():
+            raise HandlerError(f"{self.folder} is no folder that steps could be kept in")
+
     async def load(self, uid: str) -> Dataset | None:
         return await trio.to_thread.run_sync(self._load, self._path(uid))
 

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, final
 import attrs
 import trio
 
+from .attributes import check_data_set, check_value, set_attributes
 from .blocks import block
 from .codes import Code, code_of
-from .datasets import items_of, no_keyword, text_of
+from .datasets import items_of, text_of
 from .errors import ContextNotAccepted, DimseError, LocalProtocolError, StatusError
 from .protocol.negotiation import PresentationContext
 from .protocol.status import Status
 from .protocol.uids import new_uid, uid_of
+from .requests import is_uid
 from .step_rules import (
     COMPLETED,
     CREATE,
@@ -84,13 +86,14 @@ class PerformedSeries:
         from pydicom import Dataset
 
         item = Dataset()
+        check_value("SeriesInstanceUID", "UI", self.series_instance_uid)
         item.SeriesInstanceUID = self.series_instance_uid
         item.ProtocolName = self.protocol_name
-        item.ReferencedImageSequence = [_reference(*uids) for uids in self.images]
+        item.ReferencedImageSequence = [_reference(uids) for uids in self.images]
         item.ReferencedNonImageCompositeSOPInstanceSequence = [
-            _reference(*uids) for uids in self.non_images
+            _reference(uids) for uids in self.non_images
         ]
-        _set_all(item, self.attributes)
+        set_attributes(item, self.attributes)
         ask_for(item, SERIES_2)
         return item
 
@@ -116,6 +119,8 @@ def performed_step_attributes(
 
     # a data set is iterable itself, over its elements
     items = [scheduled] if isinstance(scheduled, Dataset) else list(scheduled)
+    for item in items:
+        check_data_set("scheduled", item)
     for item in items:  # what is never looked at would be left in the item's character set
         for _ in item.iterall():
             pass
@@ -138,7 +143,7 @@ def performed_step_attributes(
     step.PerformedProcedureStepStartDate = now.strftime("%Y%m%d")
     step.PerformedProcedureStepStartTime = now.strftime("%H%M%S")
     step.PerformedProcedureStepStatus = IN_PROGRESS
-    _set_all(step, attributes)
+    set_attributes(step, attributes)
     ask_for(step, CREATE_2)
     _check(step, CREATE)
     return step
@@ -326,15 +331,27 @@ def _changes(series: tuple[PerformedSeries, ...], attributes: dict[str, Any]) ->
     from pydicom import Dataset
 
     changes = Dataset()
+    for each in series:
+        if not isinstance(each, PerformedSeries):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise LocalProtocolError(f"series are PerformedSeries(…), not {type(each).__name__}")
     if series:
         changes.PerformedSeriesSequence = [each.item() for each in series]
-    _set_all(changes, attributes)
+    set_attributes(changes, attributes)
     return changes
 
 
-def _reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
+def _reference(uids: object) -> Dataset:
     from pydicom import Dataset
 
+    match uids:
+        case (str(sop_class_uid), str(sop_instance_uid)) if is_uid(sop_class_uid) and is_uid(
+            sop_instance_uid
+        ):
+            pass
+        case _:
+            raise LocalProtocolError(
+                "a PerformedSeries refers to an instance by (SOP Class UID, SOP Instance UID)"
+            )
     reference = Dataset()
     reference.ReferencedSOPClassUID = sop_class_uid
     reference.ReferencedSOPInstanceUID = sop_instance_uid
@@ -345,15 +362,6 @@ def _copy(source: Dataset, target: Dataset, keywords: Iterable[str]) -> None:
     for keyword in keywords:
         if keyword in source:
             target[keyword] = copy.deepcopy(source[keyword])
-
-
-def _set_all(data_set: Dataset, attributes: dict[str, Any]) -> None:
-    from pydicom.datadict import tag_for_keyword
-
-    for keyword, value in attributes.items():
-        if tag_for_keyword(keyword) is None:
-            raise LocalProtocolError(no_keyword(keyword))
-        setattr(data_set, keyword, value)
 
 
 def _check(data_set: Dataset, rules: Rules) -> None:

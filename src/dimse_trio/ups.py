@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, final
 import trio
 
 from . import datasets
+from .attributes import check_data_set, set_attributes
 from .blocks import block
-from .codes import Code
+from .codes import Code, code_of
 from .contexts import context_for
 from .errors import DimseError, LocalProtocolError, StatusError
 from .operations import FindOperation
@@ -128,15 +129,15 @@ class UnifiedProcedureSteps:
         for keyword in _CREATED_EMPTY:
             setattr(step, keyword, None if not keyword.endswith("Sequence") else [])
         step.ProcedureStepState = StepState.SCHEDULED.value
-        step.ProcedureStepLabel = label
-        step.WorklistLabel = worklist
+        set_attributes(step, {"ProcedureStepLabel": label, "WorklistLabel": worklist})
         step.ScheduledProcedureStepPriority = priority
         step.ScheduledProcedureStepStartDateTime = date_time(start)
         step.InputReadinessState = "READY" if ready else "INCOMPLETE"
         if workitem is not None:
-            step.ScheduledWorkitemCodeSequence = [workitem.item()]
+            step.ScheduledWorkitemCodeSequence = [code_of("workitem", workitem).item()]
         if station is not None:
-            step.ScheduledStationNameCodeSequence = [station.item()]
+            step.ScheduledStationNameCodeSequence = [code_of("station", station).item()]
+        check_data_set("attributes", attributes)
         step.update(attributes or {})
         uid = sop_instance_uid or new_uid()
         return (await self._association.n_create(UPS_PUSH, uid, step)).sop_instance_uid

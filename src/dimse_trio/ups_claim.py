@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, final
 
 from . import datasets
+from .attributes import check_data_set, check_value
 from .blocks import Entered
 from .codes import Code, code_of
 from .errors import LocalProtocolError, StatusError
@@ -32,6 +33,7 @@ _HAS_ENDED = 0xC300
 def date_time(moment: dt.datetime | str | None = None) -> str:
     """A DT; now, in local time, by default."""
     if isinstance(moment, str):
+        check_value("a date and time", "DT", moment)
         return moment
     moment = moment or dt.datetime.now().astimezone()
     return moment.strftime("%Y%m%d%H%M%S") + (moment.strftime("%z") if moment.tzinfo else "")
@@ -41,6 +43,7 @@ def copied(data_set: Dataset) -> Dataset:
     """A data set whose attributes can be set without changing the other's; items are shared."""
     from pydicom import Dataset
 
+    check_data_set("attributes", data_set)
     result = Dataset()
     for element in data_set:
         result[element.tag] = copy(element)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -120,3 +121,11 @@ async def test_a_control_character_does_not_reach_the_lines(tmp_path: Path) -> N
     ended = (await run("dump", tmp_path / "odd.dcm", "-k", "ImageComments")).check_done()
     assert len(ended.stdout.splitlines()) == 1
     assert "\x1b" not in ended.stdout
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_that_nobody_writes_into_is_not_waited_for(
+    tmp_path: Path, run_here: RunHere
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    run_here("dump", tmp_path / "pipe").check(1, "not a DICOM file")

@@ -175,3 +175,16 @@ def test_a_wrong_command_line(
 ) -> None:
     run_here("modify", ct, *arguments).check(2, says)
     assert ct.read_bytes() == CT.read_bytes()
+
+
+def test_a_backup_is_never_lost(tmp_path: Path, ct: Path, run_here: RunHere) -> None:
+    link = tmp_path / "link.dcm"
+    link.symlink_to(ct)
+    before = ct.read_bytes()
+    run_here("modify", "--backup", link, "-k", "PatientName=One").check_done()
+    kept = ct.with_name(f"{ct.name}.bak")
+    assert (kept.read_bytes(), kept.is_symlink()) == (before, False)
+    again = run_here("modify", "--backup", ct, "-k", "PatientName=Two")
+    again.check(1, ".bak is there already")
+    assert kept.read_bytes() == before
+    assert pydicom.dcmread(ct).PatientName == "One"

@@ -25,6 +25,7 @@ from dimse_trio.protocol.uids import (
     VERIFICATION,
     uid_of,
 )
+from dimse_trio.testing import associated_pair
 from dimse_trio.testing.scripted import ScriptedPeer
 from interop.samples import Sample
 
@@ -405,3 +406,84 @@ def drop(make: Callable[[], object]) -> None:
 def gc_collect_harder() -> None:
     for _ in range(3):
         gc.collect()
+
+
+# -- workflows -------------------------------------------------------------------------------------
+
+WHO = {"Modality": "CT", "PerformedStationAETitle": "SCANNER"}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: dimse.performed_step_attributes(PerformedProcedureStepStartDate="gestern"),
+            "PerformedProcedureStepStartDate is none of its VR DA, such as",
+        ),
+        (lambda: dimse.performed_step_attributes(Modality="lower case"), "Modality .* VR CS"),
+        (lambda: dimse.performed_step_attributes("item"), "scheduled is a pydicom Dataset"),
+        (lambda: dimse.performed_step_attributes([{}]), "scheduled is a pydicom Dataset"),
+        (lambda: dimse.PerformedSeries("abc", "HEAD").item(), "SeriesInstanceUID .* UI"),
+        (lambda: dimse.PerformedSeries("1.2", "HEAD", ["1.2.3"]).item(), "refers to an instance"),
+        (
+            lambda: dimse.PerformedSeries("1.2", "H", [("CT", "1.2")]).item(),
+            "refers to an instance",
+        ),
+    ],
+)
+def test_a_performed_step_of_what_is_none_is_refused(
+    make: Callable[[], object], message: str
+) -> None:
+    with pytest.raises(dimse.LocalProtocolError, match=message) as refused:
+        make()
+    assert "gestern" not in str(refused.value)
+
+
+async def test_a_procedure_step_of_what_is_none_is_refused() -> None:
+    async with dimse.ProcedureSteps() as steps:
+        contexts = dimse.procedure_step_contexts()
+        async with associated_pair(steps, contexts=contexts) as association:
+            ups: Any = dimse.UnifiedProcedureSteps(association)
+            for call, message in (
+                (ups.create("Step", workitem="110001"), "workitem is a code"),
+                (ups.create("Step", start="tomorrow"), "VR DT, such as"),
+                (ups.create("Step" * 20), "ProcedureStepLabel .* VR LO"),
+                (ups.create("Step", {"PatientName": "X"}), "attributes is a pydicom Dataset"),
+                (ups.update("1.2", {"PatientName": "X"}), "attributes is a pydicom Dataset"),
+                (ups.subscribe(matching={"PatientName": "X"}), "attributes is a pydicom Dataset"),
+            ):
+                with pytest.raises(dimse.LocalProtocolError, match=message):
+                    await call
+        assert steps.states == {}
+
+
+async def test_a_step_is_completed_with_series_and_with_nothing_else() -> None:
+    steps = dimse.PerformedProcedureSteps()
+    contexts = dimse.performed_step_contexts()
+    async with associated_pair(steps, contexts=contexts) as association:
+        step: Any = await association.create_performed_step(**WHO)
+        with pytest.raises(dimse.LocalProtocolError, match="series are PerformedSeries"):
+            await step.complete("1.2.3")
+        assert step.status == "IN PROGRESS"
+
+
+def test_steps_are_kept_in_a_folder_and_in_no_file(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(dimse.HandlerError, match="no folder"):
+        dimse.PerformedStepFolder(file)
+
+
+async def test_what_a_base_class_needs_is_a_coroutine_function() -> None:
+    class Listener(dimse.AvailabilityListener):
+        def available(self, notice: Any) -> None:  # type: ignore[override]
+            pass
+
+    class Provider(dimse.StorageCommitmentProvider):
+        def committed(self, reference: Any) -> None:  # type: ignore[override]
+            pass
+
+    for handler in (Listener(), Provider()):
+        with pytest.raises(dimse.HandlerError, match="async def"):
+            async with dimse.open_server(handler):
+                pass

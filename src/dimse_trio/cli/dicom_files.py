@@ -116,11 +116,19 @@ def _open(name: str) -> Generator[BinaryIO]:
     if name == "-":
         yield io.BytesIO(sys.stdin.buffer.read())
         return
-    with open(name, "rb") as file:
+    with open(name, "rb", opener=_at_once) as file:
         if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             yield file
         else:
             yield io.BytesIO(file.read())
+
+
+def _at_once(name: str, flags: int) -> int:
+    """Open a file without waiting, as a pipe would for somebody to write into it."""
+    descriptor = os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+    if hasattr(os, "O_NONBLOCK"):
+        os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _meta(file: BinaryIO) -> FileMetaDataset:

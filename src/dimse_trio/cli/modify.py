@@ -273,9 +273,15 @@ class _Unchanged(Exception):
 
 
 def _back_up(path: Path) -> None:
-    """Keep a file under another name while it is still there under its own."""
+    """Keep a file under another name while it is still there under its own.
+
+    Raises:
+        CommandFailed: There is something under that name, which may be the only original.
+    """
+    path = Path(os.path.realpath(path))
     kept = path.with_name(f"{path.name}.bak")
-    kept.unlink(missing_ok=True)
+    if os.path.lexists(kept):
+        raise CommandFailed(f"{kept} is there already")
     try:
         os.link(path, kept)
     except OSError:  # where there are no links

@@ -1,0 +1,73 @@
+"""Attributes that a caller gives: by keyword or in a data set, and refused if they cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from .datasets import no_keyword
+from .errors import LocalProtocolError
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+
+def check_data_set(name: str, value: object) -> None:
+    """That an argument, if it is given, is a data set.
+
+    Raises:
+        LocalProtocolError: It is something else.
+    """
+    if value is not None and (not hasattr(value, "iterall") or isinstance(value, type)):
+        raise LocalProtocolError(f"{name} is a pydicom Dataset, not {type(value).__name__}")
+
+
+def set_attributes(data_set: Dataset, attributes: Mapping[str, Any]) -> None:
+    """Set attributes by keyword.
+
+    Raises:
+        LocalProtocolError: One is no keyword, or its value none of its VR; the value is not said.
+    """
+    from pydicom.datadict import dictionary_VR, tag_for_keyword
+
+    for keyword, value in attributes.items():
+        if (tag := tag_for_keyword(keyword)) is None:
+            raise LocalProtocolError(no_keyword(keyword))
+        check_value(keyword, dictionary_VR(tag), value)
+        try:
+            setattr(data_set, keyword, value)
+        except Exception as error:  # pydicom raises what it likes about values
+            raise _unfit(keyword, dictionary_VR(tag)) from error
+
+
+def check_value(keyword: str, vr: str, value: object) -> None:
+    """That text is a value of a VR (PS3.5 §6.2); sequences and several VRs are not looked at.
+
+    Raises:
+        LocalProtocolError: It is not.
+    """
+    from pydicom import config
+    from pydicom.valuerep import validate_value
+
+    if vr == "SQ" or " or " in vr:
+        return
+    values = cast("list[object]", value) if isinstance(value, list | tuple) else [value]
+    for text in [each for each in values if isinstance(each, str)]:  # pydicom looks at the others
+        for part in [text] if vr in ("LT", "ST", "UT", "UR") else text.split("\\"):
+            try:
+                validate_value(vr, _number(vr, part), config.RAISE)
+            except Exception as error:  # pydicom raises what it likes about values
+                raise _unfit(keyword, vr) from error
+
+
+def _number(vr: str, text: str) -> object:
+    """Text as a binary VR is given: as a number."""
+    if vr in ("SL", "SS", "SV", "UL", "US", "UV"):
+        return int(text) if text else None
+    return float(text) if vr in ("FD", "FL") and text else text
+
+
+def _unfit(keyword: str, vr: str) -> LocalProtocolError:
+    examples = {"DA": "20260131", "TM": "153000", "DT": "20260131153000", "UI": "1.2.3"}
+    example = f", such as {examples[vr]}" if vr in examples else ""
+    return LocalProtocolError(f"the value of {keyword} is none of its VR {vr}{example}")
