@@ -25,9 +25,8 @@ async def main() -> None:
         host, int(port), called_ae_title=ae_title, contexts=contexts
     ) as assoc:
         ups = dimse.UnifiedProcedureSteps(assoc)
-        await ups.create("Segment the liver", workitem=IMAGE_PROCESSING)
-        for step in await ups.find(ProcedureStepState="SCHEDULED"):
-            uid = step.SOPInstanceUID
+        uid = await ups.create("Segment the liver", workitem=IMAGE_PROCESSING)
+        for step in await ups.find(SOPInstanceUID=uid, ProcedureStepState="SCHEDULED"):
             async with ups.watch(uid) as events:
                 assoc.start_soon(perform, ups, uid)
                 async for event in events:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -299,3 +300,24 @@ async def test_retrieves_by_c_move_share_one_listener_in_turn(
             nursery.start_soon(retrieve, "one")
             nursery.start_soon(retrieve, "two")
     assert [each.complete for each in got] == [True, True]
+
+
+@pytest.mark.parametrize("status", [0xFE00, 0xA700, 0xB000, 0])
+async def test_only_success_and_warnings_say_that_an_instance_is_stored(
+    status: int, files: list[Path]
+) -> None:
+    class Answering:
+        async def handle_store(self, request: dimse.StoreRequest) -> dimse.Status:
+            return dimse.Status(status)
+
+    stored = status in (0xB000, 0)
+    async with dimse.open_server(Answering()) as server:
+        [outcome] = await remote(server.port).store(files[:1])
+        assert (outcome.stored, outcome.status) == (stored, status)
+        contexts = dimse.contexts_for(files[:1])
+        async with dimse.open_association(
+            "127.0.0.1", server.port, contexts=contexts
+        ) as association:
+            assert (await association.store(files[0], check=False)).stored is stored
+            with nullcontext() if stored else pytest.raises(dimse.StatusError):
+                await association.store(files[0])

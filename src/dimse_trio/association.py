@@ -50,8 +50,10 @@ class Association(NormalizedServices, Workflows):
         self._exchange = Exchange(self, link, environment)
         self._exchange.on_end = self._on_end
         self._exchange.on_outlasted = self._cut
+        link.on_left = self._on_left
         self._nursery: trio.Nursery | None = None
         self._raise_end = False
+        self._service: trio.Nursery | None = None
         self._room_for_transcoded = trio.Semaphore(TRANSCODED_AT_ONCE)
 
     def __repr__(self) -> str:
@@ -286,7 +288,7 @@ class Association(NormalizedServices, Workflows):
         if self._link.observer is not None and self.end is not None:
             self._link.observer.ended(self.end)
         if self._nursery is not None:
-            self._raise_end = unexpected and not self._link.left
+            self._raise_end = unexpected
             for tell in self._exchange.outlasting:
                 tell()
             self._cut()
@@ -294,12 +296,23 @@ class Association(NormalizedServices, Workflows):
     def _cut(self) -> None:
         """End the block of an association that is over, unless somebody in it outlasts that.
 
-        Nor is it ended by who has left an operation: their own scope is still to be reached.
+        Who has brought that about by leaving an operation is let out of it first: else the block's
+        cancellation would hide theirs from their own scope.
         """
         if self.end is None or self._nursery is None or self._link.left:
             return
         if not self._exchange.outlasting:
             self._nursery.cancel_scope.cancel()
+
+    def _on_left(self) -> None:
+        """Somebody has left the operation that this brings to an end: they know, the others go."""
+
+        async def cut() -> None:  # runs when they wait again, out of their scope
+            self._cut()
+
+        self._exchange.told = True
+        if self._service is not None:
+            self._service.start_soon(cut)
 
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[Association]:
@@ -309,6 +322,7 @@ class Association(NormalizedServices, Workflows):
         in_body: BaseException | None = None
         cut = False
         async with trio.open_nursery() as service:
+            self._service = service
             service.start_soon(exchange.run, service)
             try:
                 async with trio.open_nursery() as children:

@@ -167,6 +167,8 @@ async def send_notice(
     association: Association, notice: AvailabilityNotice, sop_instance_uid: str | None
 ) -> NormalizedResult:
     """As `Association.notify_availability`."""
+    if not isinstance(notice, AvailabilityNotice):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise LocalProtocolError(f"a notice is an AvailabilityNotice, not {type(notice).__name__}")
     return await association.n_create(
         INSTANCE_AVAILABILITY, sop_instance_uid or new_uid(), notice.to_data_set()
     )

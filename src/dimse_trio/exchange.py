@@ -39,6 +39,7 @@ from .protocol.events import (
 from .protocol.messages import CCancelRQ, CStoreRQ, Message, Request, Response
 from .protocol.negotiation import AcceptedContext
 from .protocol.state import State
+from .protocol.status import Status
 from .protocol.upper_layer import Role
 from .sources import DataSource
 
@@ -47,10 +48,7 @@ if TYPE_CHECKING:
 
 
 class Exchange:
-    """See the module. One for each `Association`, which owns it.
-
-    Args: what handlers see of it, the connection, and what performing needs.
-    """
+    """See the module. One for each `Association`, which owns it."""
 
     def __init__(self, association: Association, link: Link, environment: Environment) -> None:
         self.link = link
@@ -102,7 +100,8 @@ class Exchange:
                 raise
         invocation.raise_failure()
         assert invocation.final is not None
-        if check and invocation.final.status.is_failure:
+        status = invocation.final.status
+        if check and (status.is_failure or status == Status.CANCEL):  # nobody has asked for that
             raise StatusError.of(invocation.final, invocation.request)
         return invocation
 
@@ -184,6 +183,7 @@ class Exchange:
                     ),
                     left=True,
                 )
+                self.link.let_out()
 
     def check_open(self) -> None:
         """Raise if nothing can be asked for any more."""

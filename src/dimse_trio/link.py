@@ -72,10 +72,8 @@ class Link:
         stream: The connection; the link closes it.
         role: Which side of the association this is.
         max_pdu_length: What is announced as maximum length, in bytes.
-        timeouts: Of these, `associate`, `network`, `linger` and `cancel_grace` are the link's.
-        limits: Of these, `command_set` is the link's.
-        quick_ack: As of `Transport`.
-        strict: As of `UpperLayer`.
+        timeouts, limits: `associate`, `network`, `linger`, `cancel_grace`; `command_set`.
+        quick_ack, strict: As of `Transport` and of `UpperLayer`.
         instruments: Told what happens.
     """
 
@@ -125,7 +123,8 @@ class Link:
         self.failure: AssociationError | None = None
         """Why this side gave the association up, where it did."""
         self.left = False
-        """Whether that is since somebody has left an operation: they know, and may go on."""
+        """Whether that is since somebody leaves an operation, until they have: see `let_out`."""
+        self.on_left: Callable[[], None] = lambda: None
 
     @property
     def peer_address(self) -> str:
@@ -329,9 +328,9 @@ class Link:
             await take(self._transport.lock)
             try:
                 self._check_open()
-                buffers: list[Buffer] = [
-                    self.core.command_pdus(context_id, message, has_data_set=source is not None)
-                ]
+                has_data_set = source is not None
+                command = self.core.command_pdus(context_id, message, has_data_set=has_data_set)
+                buffers: list[Buffer] = [command]
                 left = 0
                 if source is not None:
                     left = source.length - len(block)
@@ -347,6 +346,7 @@ class Link:
                 await self._send_rest(context_id, message, source, left)
         finally:
             self._message_lock.release()
+            self.let_out()
 
     async def _send_rest(
         self, context_id: int, message: Message, source: DataSource, left: int
@@ -432,6 +432,12 @@ class Link:
         self.failure = self.failure or why
         self._set_artim()
         await self._flush()
+
+    def let_out(self) -> None:
+        """Who leaves an operation reaches their own scope from here on without a checkpoint."""
+        if self.left:
+            self.left = False
+            self.on_left()
 
     async def drain(self) -> None:
         """Receive until the peer closes, or ARTIM expires; shielded."""

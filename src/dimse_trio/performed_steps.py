@@ -108,7 +108,8 @@ def performed_step_attributes(
             at once. Without, the step is unscheduled, and `StudyInstanceUID` is a new one unless
             it is given.
         attributes: Attributes by keyword. `Modality` and `PerformedStationAETitle` are taken from
-            the first worklist item where they are not given, start date and time are now,
+            the first worklist item where they are not given (a method of an association has our
+            AE title for the latter, if that says nothing), start date and time are now,
             `PerformedProcedureStepID` is the time and a number that the next step will not have.
 
     Raises:
@@ -135,9 +136,8 @@ def performed_step_attributes(
         _copy(item, step, PATIENT_2)
         for inner in items_of(item, "ScheduledProcedureStepSequence")[:1]:
             _copy(inner, step, ("Modality",))
-            if inner.get("ScheduledStationAETitle"):
-                title: Any = inner.ScheduledStationAETitle
-                step.PerformedStationAETitle = title if isinstance(title, str) else title[0]
+            if _station_of(item):
+                step.PerformedStationAETitle = _station_of(item)
     # SH: 16 characters
     step.PerformedProcedureStepID = f"{now:%y%m%d%H%M%S}{next(_numbers) % 10_000:04}"
     step.PerformedProcedureStepStartDate = now.strftime("%Y%m%d")
@@ -147,6 +147,26 @@ def performed_step_attributes(
     ask_for(step, CREATE_2)
     _check(step, CREATE)
     return step
+
+
+def _attributes_of_ours(
+    association: Association, scheduled: Dataset | Iterable[Dataset], attributes: dict[str, Any]
+) -> Dataset:
+    """The attributes of a step that is performed here, whoever it was scheduled for, if anybody."""
+    from pydicom import Dataset
+
+    items: list[Any] = [scheduled] if isinstance(scheduled, Dataset) else list(scheduled)
+    ours = {"PerformedStationAETitle": association.calling_ae_title}
+    known = items and isinstance(items[0], Dataset) and _station_of(items[0])
+    return performed_step_attributes(items, **({} if known else ours) | attributes)
+
+
+def _station_of(item: Dataset) -> str:
+    """The AE title, or the first of them, that a worklist item is scheduled for."""
+    for inner in items_of(item, "ScheduledProcedureStepSequence")[:1]:
+        title: Any = inner.get("ScheduledStationAETitle") or ""
+        return title if isinstance(title, str) else str(title[0])
+    return ""
 
 
 def _check_patient(items: Sequence[Dataset]) -> None:
@@ -277,7 +297,7 @@ async def create_performed_step(
     attributes: dict[str, Any],
 ) -> PerformedStep:
     """See `Association.create_performed_step`."""
-    step = performed_step_attributes(scheduled, **attributes)
+    step = _attributes_of_ours(association, scheduled, attributes)
     result = await association.n_create(MPPS, sop_instance_uid or new_uid(), step)
     return PerformedStep(association, result.sop_instance_uid)
 
@@ -290,7 +310,7 @@ async def performed_procedure_step(
     attributes: dict[str, Any],
 ) -> AsyncGenerator[PerformedStep]:
     """See `Association.performed_procedure_step`."""
-    made = performed_step_attributes(scheduled, **attributes)
+    made = _attributes_of_ours(association, scheduled, attributes)
     step = PerformedStep(association, sop_instance_uid or new_uid())
     try:
         step.uid = (await association.n_create(MPPS, step.uid, made)).sop_instance_uid

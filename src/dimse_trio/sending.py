@@ -166,7 +166,7 @@ class Sending:
             _source_of(item.instance),
             _uid_of(item.instance),
             response.status,
-            StatusError.of(response) if response.status.is_failure else None,
+            None if response.stored else StatusError.of(response),
             response.transfer_syntax_uid,
             response.transcoded,
         )

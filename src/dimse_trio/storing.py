@@ -22,6 +22,7 @@ from .errors import ConnectionFailed, ContextNotAccepted, InvalidFile, LocalProt
 from .part10 import Instance, path_of
 from .protocol.messages import CStoreRSP
 from .protocol.negotiation import AcceptedContext, Negotiated
+from .protocol.status import Status
 from .protocol.uids import EXPLICIT_VR_LITTLE_ENDIAN, uid_name
 from .sources import BytesSource, DataSource, FileSource
 
@@ -94,6 +95,11 @@ class StoreResult(CStoreRSP):
 
     transfer_syntax_uid: str
     transcoded: bool
+
+    @property
+    def stored(self) -> bool:
+        """Whether the peer has it: success, or a warning; "cancel", 0xFE00, does not say so."""
+        return not self.status.is_failure and self.status != Status.CANCEL
 
     @classmethod
     def of(cls, response: CStoreRSP, outgoing: Outgoing) -> StoreResult:

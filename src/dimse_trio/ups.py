@@ -84,6 +84,11 @@ class UnifiedProcedureSteps:
     """
 
     def __init__(self, association: Association) -> None:
+        if not hasattr(association, "n_action"):
+            raise LocalProtocolError(
+                "UnifiedProcedureSteps are those of an association: open one with"
+                " contexts=procedure_step_contexts()"
+            )
         self._association = association
         self._exchange = association._exchange  # pyright: ignore[reportPrivateUsage]
 
@@ -106,6 +111,7 @@ class UnifiedProcedureSteps:
         workitem: Code | None = None,
         station: Code | None = None,
         ready: bool = True,
+        **more: Any,
     ) -> str:
         """N-CREATE: schedule a procedure step (PS3.4 §CC.2.5); its SOP Instance UID.
 
@@ -122,6 +128,10 @@ class UnifiedProcedureSteps:
             workitem: Scheduled Workitem Code.
             station: Scheduled Station Name Code: who is to do it.
             ready: Input Readiness State: READY, or INCOMPLETE.
+            more: Attributes by keyword, which go before `attributes`.
+
+        Raises:
+            LocalProtocolError: A keyword is none, or a value none of its VR.
         """
         from pydicom import Dataset
 
@@ -139,6 +149,7 @@ class UnifiedProcedureSteps:
             step.ScheduledStationNameCodeSequence = [code_of("station", station).item()]
         check_data_set("attributes", attributes)
         step.update(attributes or {})
+        set_attributes(step, more)
         uid = sop_instance_uid or new_uid()
         return (await self._association.n_create(UPS_PUSH, uid, step)).sop_instance_uid
 

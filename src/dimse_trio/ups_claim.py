@@ -30,6 +30,13 @@ _HAS_ENDED = 0xC300
 """Status of canceling a step that what we were cancelled in has completed or canceled."""
 
 
+def _percent(progress: object) -> str:
+    """How much is done, as a DS."""
+    if not isinstance(progress, int | float) or not 0 <= progress <= 100:
+        raise LocalProtocolError("progress is in percent: a number from 0 to 100")
+    return f"{progress:g}"
+
+
 def date_time(moment: dt.datetime | str | None = None) -> str:
     """A DT; now, in local time, by default."""
     if isinstance(moment, str):
@@ -140,7 +147,7 @@ class Claim(Entered):
         if progress is not None or description is not None:
             item = self._progress_item()
             if progress is not None:
-                item.ProcedureStepProgress = f"{progress:g}"
+                item.ProcedureStepProgress = _percent(progress)
             if description is not None:
                 item.ProcedureStepProgressDescription = description
             changes.ProcedureStepProgressInformationSequence = [item]

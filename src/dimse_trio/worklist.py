@@ -5,15 +5,16 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypedDict, Unpack, cast
 
 import trio
 
 from . import datasets
-from .character_sets import set_character_set
+from .character_sets import encode_answer
 from .errors import HandlerError, StatusError
 from .handlers import EchoSCP
 from .matching import MatchingOptions, compile_query
@@ -135,7 +136,7 @@ class WorklistFolder(EchoSCP):
 
     Each file, `*.wl`, `*.dcm` or `*.json` (the DICOM JSON Model, PS3.18 Annex F; an object or an
     array of them), has a worklist item. Files are read again when they have changed; those that
-    cannot be read are logged and left out. C-ECHO is answered too.
+    cannot be read, and items that are none, are logged and left out. C-ECHO is answered too.
 
     Attributes:
         folder: Where the files are; its subfolders too.
@@ -183,11 +184,20 @@ class WorklistFolder(EchoSCP):
             if before is not None and before[0] == stamp:
                 known[path] = before
                 continue
+            items: list[Dataset] = []
+            known[path] = (stamp, items)  # looked at once, whatever it is
+            problems: list[str] = []
             try:
-                known[path] = (stamp, [])  # looked at once, whatever it is
-                known[path] = (stamp, _load(path))
-            except Exception as error:  # pydicom raises what it likes about malformed files
-                logger.warning("%s is no worklist item: %s", path, type(error).__name__)
+                for number, item in enumerate(_load(path), 1):
+                    try:
+                        items.append(_checked(item))
+                    except Exception as error:  # pydicom raises what it likes
+                        problems.append(f"{_why(error)} (item {number})")
+            except Exception as error:  # about malformed files, too
+                problems.append(_why(error))
+            if problems:
+                more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+                logger.warning("%s is no worklist item: %s%s", path, problems[0], more)
         self._known.clear()
         self._known.update(known)
         return [item for _, items in known.values() for item in items]
@@ -202,8 +212,21 @@ def _stamp(path: Path) -> tuple[int, int]:
     return stat.st_mtime_ns, stat.st_size
 
 
-def _load(path: Path) -> list[Dataset]:
-    """The items in a file, each of which can be sent.
+def _why(error: Exception) -> str:
+    """What is wrong with an item, in words that quote nothing of it."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"no JSON at line {error.lineno}"
+    return (
+        str(error) if isinstance(error, _NoItem | datasets.DataSetError) else type(error).__name__
+    )
+
+
+class _NoItem(ValueError):
+    """Something that is no worklist item; the message says why."""
+
+
+def _load(path: Path) -> Iterator[Dataset | Callable[[], Dataset]]:
+    """What may be the items in a file; of JSON yet to be made.
 
     Raises:
         Exception: It has none, is too long, cut off, or no file.
@@ -213,24 +236,31 @@ def _load(path: Path) -> list[Dataset]:
     with open_file(path) as file:
         data = file.read(MAX_FILE + 1)
     if len(data) > MAX_FILE:
-        raise ValueError(f"it has more than {MAX_FILE} bytes")
-    items: list[Dataset]
-    if path.suffix.lower() == ".json":
-        content: Any = json.loads(data.decode("utf-8"))
-        objects: list[Any] = [content] if isinstance(content, dict) else content
-        items = [pydicom.Dataset.from_json(each) for each in objects]
-        for item in items:
-            set_character_set(item)
-    else:
-        items = [_whole(data)]
-    for item in items:
-        for _ in item.iterall():
-            pass
-        if not item.get(_STEPS):
-            raise ValueError("it has no Scheduled Procedure Step Sequence")
-        for single in _single_steps(item):
-            datasets.encode(single, IMPLICIT_VR_LITTLE_ENDIAN)
-    return items
+        raise _NoItem(f"it has more than {MAX_FILE} bytes")
+    if path.suffix.lower() != ".json":
+        yield _whole(data)
+        return
+    content: Any = json.loads(data.decode("utf-8"))
+    if not isinstance(content, dict | list):
+        raise _NoItem("it is no object or array of the DICOM JSON Model")
+    for each in cast("Iterable[Any]", [content] if isinstance(content, dict) else content):
+        yield partial(pydicom.Dataset.from_json, each)
+
+
+def _checked(item: Dataset | Callable[[], Dataset]) -> Dataset:
+    """An item that can be sent.
+
+    Raises:
+        Exception: It cannot.
+    """
+    made = item() if callable(item) else item
+    for _ in made.iterall():
+        pass
+    if not made.get(_STEPS):
+        raise _NoItem("it has no Scheduled Procedure Step Sequence")
+    for single in _single_steps(made):
+        encode_answer(single, IMPLICIT_VR_LITTLE_ENDIAN)  # in UTF-8, if it must be
+    return made
 
 
 def _whole(data: bytes) -> Dataset:
@@ -248,5 +278,5 @@ def _whole(data: bytes) -> Dataset:
     end = datasets.end_mark(IMPLICIT_VR_LITTLE_ENDIAN if implicit else syntax)
     item = pydicom.dcmread(BytesIO(data + end), force=True)
     if not datasets.take_end_mark(item):
-        raise ValueError("it is cut off")
+        raise _NoItem("it is cut off")
     return item

@@ -182,7 +182,7 @@ async def test_quirk_49_statuses_by_range_with_all_that_came_with_them(
         await peer.respond_to_release()
 
     async with scripted(script) as association:
-        if category == "Failure":
+        if category != "Warning":  # a C-STORE cannot be cancelled
             with pytest.raises(dimse.StatusError, match="why") as caught:
                 await association.store(instance())
             assert caught.value.response == final

@@ -451,10 +451,16 @@ async def test_a_procedure_step_of_what_is_none_is_refused() -> None:
                 (ups.create("Step", {"PatientName": "X"}), "attributes is a pydicom Dataset"),
                 (ups.update("1.2", {"PatientName": "X"}), "attributes is a pydicom Dataset"),
                 (ups.subscribe(matching={"PatientName": "X"}), "attributes is a pydicom Dataset"),
+                (ups.create("Step", PatientNam="X"), "PatientNam"),
+                (ups.create("Step", ScheduledProcedureStepPriority="so so"), "VR CS"),
+                (association.notify_availability("x"), "AvailabilityNotice"),  # type: ignore[arg-type]
             ):
                 with pytest.raises(dimse.LocalProtocolError, match=message):
                     await call
         assert steps.states == {}
+    for wrong in ("127.0.0.1", None):
+        with pytest.raises(dimse.LocalProtocolError, match="procedure_step_contexts"):
+            dimse.UnifiedProcedureSteps(wrong)  # type: ignore[arg-type]
 
 
 async def test_a_step_is_completed_with_series_and_with_nothing_else() -> None:

@@ -441,3 +441,16 @@ def test_a_step_is_of_one_patient(
     with pytest.raises(dimse.LocalProtocolError, match="one patient") if refused else nullcontext():
         made = dimse.performed_step_attributes(items)
         assert len(made.ScheduledStepAttributesSequence) == 2
+
+
+async def test_a_step_that_names_no_station_is_performed_by_us() -> None:
+    steps = dimse.PerformedProcedureSteps()
+    bare = step()
+    del bare.ScheduledStationAETitle
+    async with pair(steps) as association:
+        for scheduled, values in ((item("A", bare), {}), ((), {"Modality": "CT"})):
+            performed = await association.create_performed_step(scheduled, **values)
+            kept = await state(association, performed.uid)
+            assert kept.PerformedStationAETitle == "STATION"
+        performed = await association.create_performed_step([item("A", step())])
+        assert (await state(association, performed.uid)).PerformedStationAETitle == "SCANNER"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
 import pytest
 import trio
 import trio.testing
@@ -77,6 +80,7 @@ async def test_over_tcp_an_abort_to_a_peer_that_does_not_read_is_bounded() -> No
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listeners[0].socket.getsockname()[1]
     stalled: list[ScriptedPeer] = []
+    left: list[bool] = []
 
     async def play() -> None:
         peer = ScriptedPeer(await listeners[0].accept())
@@ -85,22 +89,22 @@ async def test_over_tcp_an_abort_to_a_peer_that_does_not_read_is_bounded() -> No
 
     async with unwrapped_nursery() as nursery:
         nursery.start_soon(play)
-        with trio.fail_after(20):
+        with trio.fail_after(20), pytest.raises(dimse.AssociationAborted, match="does not read"):
             async with dimse.open_association("127.0.0.1", port, timeouts=timeouts) as association:
                 with trio.move_on_after(0.2) as scope:
                     await association.store(instance(SIZE))
                 assert scope.cancelled_caught
                 assert not association.is_open
-                await association.wait_over()
-                with pytest.raises(dimse.AssociationAborted, match="does not read"):
-                    await association.echo()
+                left.append(True)
+                await trio.sleep_forever()
+    assert left
     for stream in (stalled[0].stream, listeners[0]):
         await stream.aclose()
 
 
-async def test_who_cuts_an_instance_goes_on_and_the_next_operation_says_what_became_of_it(
-    autojump_clock: object,
-) -> None:
+@asynccontextmanager
+async def slow_reader() -> AsyncGenerator[dimse.Association]:
+    """An association whose peer takes what it is sent in small pieces, and knows no C-CANCEL."""
     ours, theirs = trio.testing.lockstep_stream_pair()
 
     async def play() -> None:
@@ -114,10 +118,61 @@ async def test_who_cuts_an_instance_goes_on_and_the_next_operation_says_what_bec
     async with unwrapped_nursery() as nursery:
         nursery.start_soon(play)
         async with dimse.associate_over(ours, timeouts=TIMEOUTS) as association:
-            with trio.move_on_after(1) as scope:
-                await association.store(instance(SIZE))
-            assert scope.cancelled_caught
-            await association.wait_over()
-            await trio.sleep(100)  # the block is not ended: this side knows what it has done
-            with pytest.raises(dimse.AssociationAborted, match="not all sent"):
+            yield association
+
+
+async def store(association: dimse.Association) -> None:
+    await association.store(instance(SIZE))
+
+
+async def find(association: dimse.Association) -> None:
+    await association.find_studies(PatientName="*")
+
+
+async def find_by_block(association: dimse.Association) -> None:
+    async with association.find_studies(PatientName="*") as matches:
+        async for _ in matches:
+            pytest.fail("there is none")
+
+
+LEFT = pytest.mark.parametrize("operation", [store, find, find_by_block])
+Operation = Callable[[dimse.Association], Awaitable[None]]
+
+
+@LEFT
+@pytest.mark.parametrize("then", ["ask", "leave"])
+async def test_who_leaves_what_ends_the_association_is_caught_by_their_own_scope(
+    operation: Operation, then: str, autojump_clock: object
+) -> None:
+    async with slow_reader() as association:
+        with trio.move_on_after(1) as scope:
+            await operation(association)
+        assert scope.cancelled_caught
+        if then == "ask":
+            with pytest.raises(dimse.AssociationAborted, match=r"not all sent|C-CANCEL"):
                 await association.echo()
+
+
+@LEFT
+@pytest.mark.parametrize("who", ["body", "child", "both"])
+async def test_nobody_else_is_kept_in_the_block_of_an_association_that_was_ended_by_leaving(
+    operation: Operation, who: str, autojump_clock: object
+) -> None:
+    caught: list[bool] = []
+
+    async def leave(association: dimse.Association) -> None:
+        with trio.move_on_after(1) as scope:
+            await operation(association)
+        caught.append(scope.cancelled_caught)
+
+    with trio.fail_after(60), pytest.raises(dimse.AssociationAborted):
+        async with slow_reader() as association:
+            if who != "body":
+                association.start_soon(leave, association)
+            else:
+                association.start_soon(trio.sleep_forever)
+                await leave(association)
+            if who != "child":
+                await trio.sleep_forever()
+            association.start_soon(trio.sleep_forever)
+    assert caught == [True]

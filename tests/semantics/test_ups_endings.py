@@ -210,7 +210,7 @@ async def test_reports_that_cannot_be_delivered_are_logged_once(
 async def test_names_reach_others_as_they_are(name: str, autojump_clock: Clock) -> None:
     async with managed() as (steps, ups):
         added = await steps.add(a_step(PatientName=name, ProcedureStepLabel=name))
-        created = await ups.create(name, attributes(PatientName=name))
+        created = await ups.create(name, PatientName=name)
         for uid in (added, created):
             for seen in (await ups.get(uid), steps.step(uid)):
                 assert (seen.PatientName, seen.ProcedureStepLabel) == (name, name)

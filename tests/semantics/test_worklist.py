@@ -323,3 +323,21 @@ async def test_a_name_in_a_json_file_reaches_the_modality_as_it_is(
         for keys in ({}, {"PatientName": name}):
             [found] = await association.find_worklist(**keys)
             assert found.PatientName == name
+
+
+async def test_one_bad_item_of_a_file_leaves_the_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    foreign = item("FOREIGN", step(), PatientName="Жуков^Пётр")
+    foreign.SpecificCharacterSet = "ISO_IR 100"  # whatever JSON says of that, it is in UTF-8
+    stepless = item("STEPLESS")
+    made = [item("GOOD", step(), PatientName="山田^太郎"), stepless, foreign, item("NONE")]
+    text = json.dumps([each.to_json_dict() for each in made] + ["secret"])
+    (tmp_path / "all.json").write_text(text, encoding="utf-8")
+    async with associated_pair(dimse.WorklistFolder(tmp_path)) as association:
+        found = {
+            str(match.PatientID): match.PatientName for match in await association.find_worklist()
+        }
+    assert found == {"GOOD": "山田^太郎", "FOREIGN": "Жуков^Пётр"}
+    assert "no Scheduled Procedure Step Sequence (item 2), and 2 more" in caplog.text
+    assert "secret" not in caplog.text

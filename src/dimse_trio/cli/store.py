@@ -179,7 +179,7 @@ class _Sending:
         except OSError as error:
             reason = error.strerror or str(error)
         else:
-            if not response.status.is_failure:
+            if response.stored:
                 self._sent += 1
                 self._transcoded += response.transcoded
                 self._bytes += instance.length
