@@ -227,7 +227,7 @@ class _Connection:
                 tls_server_name=settings.tls_server_name,
                 timeouts=settings.timeouts,
             )
-            _keep_alive(stream, peer)
+            _give_up_after(settings.timeouts.network, stream, peer)
             await self._relay(client, peer, address)
         except (AssociationError, TLSHandshakeError) as error:
             self._error = str(error)
@@ -383,9 +383,11 @@ def _acknowledge(stream: trio.abc.Stream) -> None:
             connection.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
 
 
-def _keep_alive(*streams: trio.abc.Stream) -> None:
-    """Have the system find out sides that are gone without a word."""
+def _give_up_after(seconds: float, *streams: trio.abc.Stream) -> None:
+    """Have the system find out sides that are gone without a word, or take nothing for so long."""
     for stream in streams:
         if (connection := _socket_of(stream)) is not None:
             with suppress(OSError):
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                if (option := getattr(socket, "TCP_USER_TIMEOUT", None)) is not None:
+                    connection.setsockopt(socket.IPPROTO_TCP, option, round(seconds * 1000))

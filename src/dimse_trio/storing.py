@@ -16,6 +16,7 @@ import attrs
 import trio
 
 from . import datasets
+from .character_sets import set_character_set
 from .contexts import folder_error, storage_context, transcoding_context
 from .datasets import DataSetError
 from .errors import ConnectionFailed, ContextNotAccepted, InvalidFile, LocalProtocolError
@@ -210,6 +211,7 @@ def _source(
 ) -> DataSource:
     """The bytes of an instance in a context's transfer syntax, its own or another native one."""
     if not isinstance(item, Instance):
+        set_character_set(item)
         return BytesSource(datasets.encode(item, context.transfer_syntax))
     if item.transfer_syntax_uid == context.transfer_syntax:
         return opened or FileSource(item)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives import serialization
 from pydicom import Dataset
 
 import dimse_trio as dimse
+from dimse_trio.protocol.pdus import Abort
+from dimse_trio.testing import ScriptedPeer
 
 from .program import COMMAND, Ended, Keeper, Running, environment, run, served
 
@@ -115,6 +117,23 @@ async def test_a_peer_that_does_not_answer(
     async with raw_peer(say_nothing) as address:
         ended = await run(name, address, *arguments, "--timeout", 2, cwd=tmp_path)
     ended.check(5, "timed out after 2 s")
+
+
+async def test_a_command_whose_time_is_over_does_not_wait_for_a_mute_peer_to_release() -> None:
+    said: list[object] = []
+
+    async def say_nothing_more(stream: trio.SocketStream) -> None:
+        peer = ScriptedPeer(stream)
+        await peer.accept()
+        with suppress(trio.BrokenResourceError):
+            while not isinstance(said[-1] if said else None, Abort):
+                said.append(await peer.receive())
+        await stream.aclose()
+
+    async with raw_peer(say_nothing_more) as address:
+        ended = await run("echo", address, "--timeout", 1)
+    ended.check(5, "timed out after 1 s")
+    assert isinstance(said[-1], Abort)
 
 
 async def test_a_peer_that_is_no_dicom_application() -> None:

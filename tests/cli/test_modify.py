@@ -188,3 +188,13 @@ def test_a_backup_is_never_lost(tmp_path: Path, ct: Path, run_here: RunHere) -> 
     again.check(1, ".bak is there already")
     assert kept.read_bytes() == before
     assert pydicom.dcmread(ct).PatientName == "One"
+
+
+def test_backups_in_a_folder_are_not_changed_in_their_turn(ct: Path, run_here: RunHere) -> None:
+    before = ct.read_bytes()
+    modify = ("modify", "--backup", ct.parent)
+    run_here(*modify, "-k", "PatientName=One").check_done()
+    run_here(*modify, "-k", "PatientName=Two").check(1, ".bak is there already")
+    kept = ct.with_name(f"{ct.name}.bak")
+    assert kept.read_bytes() == before
+    assert sorted(ct.parent.iterdir()) == [ct, kept]

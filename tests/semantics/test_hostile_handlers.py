@@ -418,3 +418,18 @@ class Refusing:
     async def handle_find(self, request: dimse.FindRequest) -> AsyncIterator[Dataset]:
         pytest.fail("nothing was asked")
         yield study()
+
+
+async def test_text_of_a_data_set_that_names_no_character_set_is_stored_in_utf_8() -> None:
+    kept: list[Dataset] = []
+
+    class Keeping:
+        async def handle_store(self, request: dimse.StoreRequest) -> dimse.Status:
+            kept.append(await request.data_set())
+            return dimse.Status.SUCCESS
+
+    made = instance()
+    made.PatientName = "Müller^山田"
+    async with associated_pair(Keeping()) as association:
+        await association.store(made)
+    assert (kept[0].PatientName, kept[0].SpecificCharacterSet) == ("Müller^山田", "ISO_IR 192")

@@ -195,6 +195,11 @@ class _Modifying:
         output = self._output
         with self._work.interruptible():
             files = await expand(paths)
+            if self._backup:  # what was kept before is not to be changed in its turn
+                kept = (path for path, _ in files if path.suffix == ".bak")
+                named = set(map(Path, paths))
+                left_out = {path for path in kept if path not in named}
+                files = [(path, name) for path, name in files if path not in left_out]
             if self._levels:
                 with bar("reading UIDs", output.format, total=len(files)) as progress:
                     for number, (path, _) in enumerate(files):
@@ -241,7 +246,7 @@ class _Modifying:
         """Change one file; whether there was anything to change."""
         in_place = self._folder is None
         if not in_place:
-            if target in self._written or (target.exists() and not self._force):
+            if target in self._written or (os.path.lexists(target) and not self._force):
                 raise CommandFailed(f"{target} is there already")
             target.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -33,6 +33,8 @@ class Stop:
 INTERRUPTED = Stop(ExitCode.INTERRUPTED, "interrupted")
 TERMINATED = Stop(ExitCode.TERMINATED, "terminated")
 CLOSED_OUTPUT = Stop(ExitCode.CLOSED_OUTPUT)
+TO_RELEASE = 2.0
+"""Seconds that a peer has to release its association with a command that has been stopped."""
 
 
 class Work:
@@ -73,7 +75,7 @@ class Work:
     async def association(
         self, opening: AbstractAsyncContextManager[dimse.Association]
     ) -> AsyncGenerator[dimse.Association]:
-        """An association, in a block that `stop` cancels; it is released even then.
+        """An association, in a block that `stop` cancels; it is released even then, if soon.
 
         The block ends quietly when it is stopped, and is not run if that is so from the start.
         """
@@ -84,6 +86,8 @@ class Work:
                     self._polite.remove(whole)
                     with self.interruptible():
                         yield association
+                    if self.stopped is not None:  # it may owe us an answer
+                        whole.deadline = trio.current_time() + TO_RELEASE
             finally:
                 if whole in self._polite:
                     self._polite.remove(whole)
