@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -25,8 +26,8 @@ import attrs
 import dimse_trio as dimse
 from dimse_trio.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
-from .errors import CommandFailed
-from .places import Setting, put
+from .errors import CommandFailed, ExitCode
+from .places import CHARACTER_SET, Setting, put
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -40,6 +41,7 @@ NATIVE = (IMPLICIT, EXPLICIT, DEFLATED, BIG_ENDIAN)
 """Transfer syntaxes in which pixel data is not compressed."""
 BULK = 1 << 14
 """Values longer than this, in bytes, stay in the file until somebody asks for them."""
+_WITH_TAG = re.compile(r"(?:With tag (\(\w+, ?\w+\)) got exception: )+")
 _END = 0xFFFF_FFFD
 _END_VALUE = b"the end."
 
@@ -182,10 +184,14 @@ def writing(target: Path) -> Generator[BinaryIO]:
 
     It gets the permissions of the one that it replaces.
     """
-    target = Path(os.path.realpath(target))
+    folder, target = target.parent, Path(os.path.realpath(target))
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
-        with part.open("xb") as file:
+        file = part.open("xb")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from error
+    try:
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -224,13 +230,13 @@ def write(data_set: Dataset, file: BinaryIO, transfer_syntax_uid: str) -> None:
     except OSError:
         raise
     except Exception as error:  # pydicom raises whatever its writers meet
-        raise CommandFailed(f"cannot be written: {type(error).__name__}: {error}") from error
+        # its message quotes values; of tags it begins with those on the way to the value
+        tags = _WITH_TAG.match(str(error))
+        where = f" at {tags[1]}" if tags else ""
+        raise CommandFailed(f"cannot be written: {type(error).__name__}{where}") from error
 
 
 # -- values and their character set --------------------------------------------------------------
-
-_CHARACTER_SET = 0x00080005
-
 
 def apply_settings(
     data_set: Dataset, settings: Collection[Setting], *, existing: bool = False
@@ -249,7 +255,7 @@ def apply_settings(
         QueryError: One is no value of its attribute.
         CommandFailed: One is not there, where it should be, or text does not fit the character set.
     """
-    chosen = any(setting.place.attribute.tags == (_CHARACTER_SET,) for setting in settings)
+    chosen = any(setting.place.attribute.tags == (CHARACTER_SET,) for setting in settings)
     if chosen:
         data_set.decode()  # while it is known what its bytes mean
     elif not fits_character_set(data_set, (setting.value or "" for setting in settings)):
@@ -262,7 +268,9 @@ def apply_settings(
         count += changed
     if chosen and not fits_character_set(data_set, texts_of(data_set)):
         declared = data_set.get("SpecificCharacterSet")
-        raise CommandFailed(f"text does not fit Specific Character Set {declared or '(none)'}")
+        raise CommandFailed(
+            f"text does not fit Specific Character Set {declared or '(none)'}", ExitCode.USAGE
+        )
     return count
 
 
