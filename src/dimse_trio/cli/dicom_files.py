@@ -238,6 +238,7 @@ def write(data_set: Dataset, file: BinaryIO, transfer_syntax_uid: str) -> None:
 
 # -- values and their character set --------------------------------------------------------------
 
+
 def apply_settings(
     data_set: Dataset, settings: Collection[Setting], *, existing: bool = False
 ) -> int:
