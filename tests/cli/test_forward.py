@@ -93,6 +93,7 @@ async def test_every_destination_gets_every_instance_as_it_is(
         assert (row["status"], row["calling_ae_title"]) == (0, "CT1")
         assert row["destinations"] == [
             {
+                "name": title,
                 "ae_title": title,
                 "status": 0,
                 "transfer_syntax_uid": syntax,

@@ -242,23 +242,23 @@ def value_of(value: str | None, vr: str, name: str) -> Any:
     if value is None:
         return None
     parts = value.split("\\")
+    integers: list[int] = []
+    floats: list[float] = []
     try:
         if vr in _INTEGERS:
-            least, greatest = _INTEGERS[vr]
             integers = [int(part, 0) for part in parts]
-            if not all(least <= number <= greatest for number in integers):
-                raise dimse.QueryError(f"{name}={value}: not from {least} to {greatest}")
-            return integers
-        if vr in _FLOATS:
+        elif vr in _FLOATS:
             floats = [float(part) for part in parts]
-            if any(math.isfinite(number) and abs(number) > _FLOATS[vr] for number in floats):
-                raise dimse.QueryError(f"{name}={value}: too great for an attribute with VR {vr}")
-            return floats
     except ValueError as error:
         raise dimse.QueryError(f"{name}={value}: no value of an attribute with VR {vr}") from error
+    least, greatest = _INTEGERS.get(vr, (0, 0))
+    if not all(least <= number <= greatest for number in integers):
+        raise dimse.QueryError(f"{name}={value}: not from {least} to {greatest}")
+    if any(math.isfinite(number) and abs(number) > _FLOATS[vr] for number in floats):
+        raise dimse.QueryError(f"{name}={value}: too great for an attribute with VR {vr}")
     if vr == "AT":
         return [tag_of(part, value) for part in parts]
-    return value
+    return integers or floats or value
 
 
 def _text(data_set: Dataset, tags: Sequence[int]) -> str:

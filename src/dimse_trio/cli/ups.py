@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ import dimse_trio as dimse
 from .archive import destination
 from .errors import EPILOG, LISTENER_EPILOG, ExitCode, report
 from .find import headings, json_model
-from .keys import Attribute, check_values, dates, make_query, parse_keys
+from .keys import Attribute, make_query, parse_keys
 from .listening import Listening, listen
 from .options import (
     CONTEXT_SETTINGS,
@@ -27,6 +26,7 @@ from .options import (
     peers_file_option,
 )
 from .output import Format, Output
+from .places import parse_settings
 from .query_options import check_uid, keys_option
 from .running import Work, run
 
@@ -65,19 +65,14 @@ def _start(context: click.Context, parameter: click.Parameter, value: str | None
     """A date and time, which may be `today`."""
     if value is None:
         return None
-    text = dates(value, "--start")
     try:
-        check_values({(_START,): text})
+        [setting] = parse_settings([f"{_START}={value}"], strict=True)
     except dimse.QueryError as error:
-        problem = str(error).partition(" ")[2]
-        raise dimse.QueryError(f"--start: {problem}") from error
-    if _RANGE.search(text):
-        raise dimse.QueryError(f"--start: {value!r} is a range, and not one date and time")
-    return text
+        raise dimse.QueryError(str(error).replace(_START, "--start")) from error
+    return setting.value
 
 
-_START = 0x00404005
-_RANGE = re.compile(r"-(?!\d{4}$)")
+_START = "ScheduledProcedureStepStartDateTime"
 _uid_argument = click.argument("uid", metavar="UID", callback=check_uid)
 _transaction_option = click.option(
     "--transaction-uid", metavar="UID", callback=check_uid, help="What the step was claimed with."
