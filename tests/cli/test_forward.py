@@ -281,3 +281,24 @@ async def test_between_storescu_and_storescp(
         (path,) = target.files()
     assert dimse.Instance.from_file(path).transfer_syntax_uid == sample.transfer_syntax
     assert data_set_of(path)[: len(data_set_of(sample.path))] == data_set_of(sample.path)
+
+
+async def test_peers_of_the_same_title_are_known_by_their_names(
+    files: list[Path], tmp_path: Path
+) -> None:
+    async with (
+        keeping(tmp_path / "a", "STORE") as (first, one),
+        keeping(tmp_path / "b", "STORE") as (second, other),
+    ):
+        entries = {"ONE": one, "OTHER": other}
+        peers_file = tmp_path / "peers.toml"
+        peers_file.write_text(
+            "".join(
+                f'[{name}]\nhost = "127.0.0.1"\nport = {peer.rpartition(":")[2]}\n'
+                'ae_title = "STORE"\n'
+                for name, peer in entries.items()
+            )
+        )
+        async with routing(tmp_path, *entries, options=("--peers-file", peers_file)) as router:
+            (await run("store", router.address, "--aec", "ROUTER", files[0])).check(0)
+            assert first.files.keys() == second.files.keys() != set()

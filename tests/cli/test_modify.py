@@ -164,6 +164,10 @@ def test_another_character_set_means_the_same_text(tmp_path: Path, run_here: Run
         ((), "nothing to change"),
         (("-k", "PatientID"), "PatientID="),
         (("-k", "StudyDate=2020-"), "StudyDate"),
+        (("-k", "StudyDate=20200101-20200102"), "is a range"),
+        (("-k", "AcquisitionDateTime=2020-"), "is a range"),
+        (("-k", "Rows=-1"), "not from 0 to 65535"),
+        (("-k", "SpecificCharacterSet=ISO_IR 100", "-k", "PatientName=山田"), "does not fit"),
         (("-k", "StudyInstanceUID=1.a"), "StudyInstanceUID"),
         (("-k", "MediaStorageSOPInstanceUID=1.2"), "File Meta Information"),
         (("-k", "PatientID=1", "--force"), "--output"),
@@ -175,3 +179,10 @@ def test_a_wrong_command_line(
 ) -> None:
     run_here("modify", ct, *arguments).check(2, says)
     assert ct.read_bytes() == CT.read_bytes()
+
+
+@pytest.mark.parametrize("command", [("modify", "-k", "PatientID=1"), ("dump",)])
+def test_a_folder_without_files_is_a_failure(
+    command: tuple[str, ...], tmp_path: Path, run_here: RunHere
+) -> None:
+    run_here(*command, tmp_path).check(1, f"there are no files in {tmp_path}")

@@ -15,7 +15,6 @@ import shutil
 import stat
 import struct
 import sys
-import warnings
 from collections.abc import Collection, Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,7 +26,8 @@ import dimse_trio as dimse
 from dimse_trio.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 from .errors import CommandFailed, ExitCode
-from .places import CHARACTER_SET, Setting, put
+from .places import Setting, put
+from .texts import CHARACTER_SET, fits_character_set, texts_of, to_utf8
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -273,45 +273,3 @@ def apply_settings(
             f"text does not fit Specific Character Set {declared or '(none)'}", ExitCode.USAGE
         )
     return count
-
-
-def fits_character_set(data_set: Dataset, texts: Iterable[str]) -> bool:
-    """Whether a data set's character set has all that is in texts."""
-    from pydicom.charset import convert_encodings
-
-    declared = data_set.get("SpecificCharacterSet")
-    encodings = convert_encodings(declared) if declared else []
-    return all(text.isascii() or _fits(text, encodings) for text in texts)
-
-
-def to_utf8(data_set: Dataset) -> None:
-    """Have a data set written in UTF-8, its items too."""
-    data_set.decode()
-    for element in data_set.iterall():
-        for item in element.value if element.VR == "SQ" else ():
-            item.pop("SpecificCharacterSet", None)
-    data_set.SpecificCharacterSet = "ISO_IR 192"
-
-
-def texts_of(data_set: Dataset) -> Generator[str]:
-    """All text that a character set is for."""
-    from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
-
-    for element in data_set.iterall():
-        if element.VR in CUSTOMIZABLE_CHARSET_VR:
-            values = element.value if element.VM > 1 else [element.value]
-            yield from (str(value) for value in values if value)
-
-
-def _fits(text: str, encodings: list[str]) -> bool:
-    from pydicom.charset import encode_string
-
-    if not encodings:
-        return False
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        try:
-            encode_string(text, encodings)
-        except (UserWarning, ValueError, LookupError):
-            return False
-    return True

@@ -15,6 +15,7 @@ import attrs
 import dimse_trio as dimse
 
 from .keys import DATES, Attribute, check_values, dates, tag_of, value_of, vr_of
+from .texts import CHARACTER_SET, check_character_sets
 
 if TYPE_CHECKING:
     from pydicom import DataElement, Dataset
@@ -29,7 +30,8 @@ _TEXTS = frozenset(("LT", "ST", "UR", "UT"))
 """VRs with one value, in which a backslash is itself (PS3.5 §6.2)."""
 
 _MOMENTS = frozenset(("DA", "TM", "DT"))
-CHARACTER_SET = 0x00080005
+_RANGE = re.compile(r"-(?!(?:0\d|1[0-2])\d\d\Z)")
+"""A hyphen that is not of an offset from UTC."""
 
 _NUMBERS = frozenset(("AT", "FD", "FL", "SL", "SS", "SV", "UL", "US", "UV"))
 """VRs whose values are no text; `value_of` has looked at them."""
@@ -141,7 +143,7 @@ def _check(setting: Setting, *, strict: bool) -> None:
     _typed(place, value, vr)
     check_values({place.attribute.tags: value})
     if tag == CHARACTER_SET:
-        _check_character_sets(value)
+        check_character_sets(value)
     if strict or not _is_for_queries(value, vr):
         _check_strictly(place, value, vr)
 
@@ -149,16 +151,6 @@ def _check(setting: Setting, *, strict: bool) -> None:
 def _is_for_queries(value: str, vr: str) -> bool:
     """Whether a value may have wildcards or be a range, which instances do not have."""
     return "-" in value if vr in _MOMENTS else bool(set(value) & set("*?"))
-
-
-def _check_character_sets(value: str) -> None:
-    from pydicom.charset import python_encoding
-
-    for part in value.split("\\"):
-        if part not in python_encoding:
-            raise dimse.QueryError(
-                f"SpecificCharacterSet={value}: no such character set; that of UTF-8 is ISO_IR 192"
-            )
 
 
 def value_in(setting: Setting) -> object:
@@ -190,6 +182,8 @@ def _check_strictly(place: Place, value: str, vr: str) -> None:
 
     if vr in _NUMBERS:
         return
+    if _RANGE.search(value) if vr == "DT" else vr in _MOMENTS and "-" in value:
+        raise dimse.QueryError(f"{place.name}={value} is a range, and not one value")
     try:
         for part in [value] if vr in _TEXTS else value.split("\\"):
             validate_value(vr, part, config.RAISE)
