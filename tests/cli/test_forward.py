@@ -300,5 +300,10 @@ async def test_peers_of_the_same_title_are_known_by_their_names(
             )
         )
         async with routing(tmp_path, *entries, options=("--peers-file", peers_file)) as router:
-            (await run("store", router.address, "--aec", "ROUTER", files[0])).check(0)
-            assert first.files.keys() == second.files.keys() != set()
+            (await router.send(files[0])).check_done()
+            row = await router.said()
+    assert [(each["name"], each["ae_title"]) for each in row["destinations"]] == [
+        ("ONE", "STORE"),
+        ("OTHER", "STORE"),
+    ]
+    assert first.files.keys() == second.files.keys() != set()
