@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -177,6 +178,9 @@ async def test_a_peer_that_is_no_dicom_application() -> None:
         (("forward", "WS"), "WS: write TITLE=HOST:PORT"),
         (("forward", "WS=a:1", "WS=b:1"), "WS is there twice"),
         (("archive", "x", "--peer", "WS=a:b"), "port"),
+        (("find", "127.0.0.1:1", "--json", "--csv"), "--json or --csv"),
+        (("echo", os.fsdecode(b"M\xfcller")), "argument M?ller is not UTF-8"),
+        (("create", "x", os.fsdecode(b"PatientName=M\xfcller")), "is not UTF-8"),
     ],
 )
 def test_a_wrong_command_line(
@@ -464,3 +468,17 @@ async def test_a_command_imports_only_what_it_needs(tmp_path: Path) -> None:
     }
     assert "dimse_trio" in imported
     assert imported.isdisjoint({"pydicom", "numpy", "sqlalchemy", "rich", "asyncio"})
+
+
+def test_a_file_may_have_any_name(tmp_path: Path, run_here: Callable[..., Ended]) -> None:
+    path = os.path.join(os.fsencode(tmp_path), b"M\xfcller.dcm")
+    with open(path, "wb") as file:
+        file.write(b"nothing")
+    run_here("dump", os.fsdecode(path)).check(1, "not a DICOM file")
+
+
+def test_a_host_that_cannot_be_listened_on_is_told_in_words_of_the_command_line(
+    tmp_path: Path, run_here: Callable[..., Ended]
+) -> None:
+    ended = run_here("receive", tmp_path / "got", "--host", "192.0.2.1", "--port", 0)
+    ended.check(1, "or * for all of them")

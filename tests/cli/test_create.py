@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import io
 import json
 import subprocess
 from collections.abc import Callable
@@ -10,6 +12,9 @@ from pathlib import Path
 import pydicom
 import pytest
 import trio
+
+from dimse_trio.cli.dicom_files import EXPLICIT, write
+from dimse_trio.cli.errors import CommandFailed
 
 from .program import Ended, Keeper, run, served
 
@@ -99,6 +104,14 @@ def test_a_native_transfer_syntax_is_chosen(tmp_path: Path, run_here: RunHere) -
         (("PatientNam=X",), "PatientName"),
         (("StudyDate=yesterday",), "StudyDate"),
         (("Rows=many",), "Rows=many: no value"),
+        (("Rows=-1",), "Rows=-1: not from 0 to 65535"),
+        (("TagAngleSecondAxis=40000",), "not from -32768 to 32767"),
+        (("RecommendedDisplayFrameRateInFloat=1e39",), "too great"),
+        (("PatientID=" + 65 * "1",), "maximum length"),
+        (("Modality=mr",), "Modality=mr"),
+        (("SpecificCharacterSet=KLINGON",), "no such character set"),
+        (("PatientID=1", "-k", "PatientID=2"), "PatientID is given twice"),
+        (("CommandGroupLength=1",), "that is of commands"),
         (("PixelData=1",), "PixelData is binary"),
         (("PatientID.Modality=CT",), "PatientID is no sequence"),
         (("ReferencedStudySequence=1",), "is a sequence"),
@@ -146,7 +159,7 @@ def test_a_character_set_of_ones_own_must_fit(tmp_path: Path, run_here: RunHere)
     run_here("create", path, *keys).check_done()
     assert "Müller".encode("latin-1") in path.read_bytes()
     japanese = ("SpecificCharacterSet=ISO_IR 100", "PatientName=山田")
-    run_here("create", path, *japanese, "--force").check(1, "does not fit")
+    run_here("create", path, *japanese, "--force").check(2, "does not fit")
 
 
 @pytest.mark.interop
@@ -172,3 +185,36 @@ def test_text_of_json_is_utf8(tmp_path: Path, run_here: RunHere) -> None:
         shown = dcmdump(path)
         for words in ("CS [ISO_IR 192]", "[Yamada=山田]", "[Größe]"):
             assert words in shown
+
+
+def test_dates_may_be_counted_from_today(tmp_path: Path, run_here: RunHere) -> None:
+    path = tmp_path / "x.dcm"
+    run_here("create", path, "StudyDate=today", "ContentDate=today+1").check_done()
+    made = pydicom.dcmread(path)
+    begin = dt.date.fromisoformat(made.StudyDate)
+    assert abs(begin - dt.date.today()) <= dt.timedelta(days=1)
+    assert dt.date.fromisoformat(made.ContentDate) - begin == dt.timedelta(days=1)
+
+
+def test_what_only_queries_have_is_kept(tmp_path: Path, run_here: RunHere) -> None:
+    path = tmp_path / "x.dcm"
+    run_here("create", path, "StudyDate=20260101-", "Modality=m*").check_done()
+    made = pydicom.dcmread(path)
+    assert (made.StudyDate, made.Modality) == ("20260101-", "m*")
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path, run_here: RunHere) -> None:
+    ended = run_here("create", tmp_path / "nowhere" / "x.dcm", "PatientID=1")
+    ended.check(1, f"{tmp_path / 'nowhere'}: No such file")
+
+
+def test_what_pydicom_cannot_write_is_told_by_its_tag_alone() -> None:
+    item = pydicom.Dataset()
+    item.Rows = 70000
+    data_set = pydicom.Dataset()
+    data_set.ReferencedStudySequence = [item]
+    with pytest.raises(CommandFailed) as failure:
+        write(data_set, io.BytesIO(), EXPLICIT)
+    assert "(0028,0010)" in str(failure.value)
+    assert "70000" not in str(failure.value)
+    assert "Traceback" not in str(failure.value)

@@ -93,6 +93,7 @@ async def test_every_destination_gets_every_instance_as_it_is(
         assert (row["status"], row["calling_ae_title"]) == (0, "CT1")
         assert row["destinations"] == [
             {
+                "name": title,
                 "ae_title": title,
                 "status": 0,
                 "transfer_syntax_uid": syntax,
@@ -280,3 +281,29 @@ async def test_between_storescu_and_storescp(
         (path,) = target.files()
     assert dimse.Instance.from_file(path).transfer_syntax_uid == sample.transfer_syntax
     assert data_set_of(path)[: len(data_set_of(sample.path))] == data_set_of(sample.path)
+
+
+async def test_peers_of_the_same_title_are_known_by_their_names(
+    files: list[Path], tmp_path: Path
+) -> None:
+    async with (
+        keeping(tmp_path / "a", "STORE") as (first, one),
+        keeping(tmp_path / "b", "STORE") as (second, other),
+    ):
+        entries = {"ONE": one, "OTHER": other}
+        peers_file = tmp_path / "peers.toml"
+        peers_file.write_text(
+            "".join(
+                f'[{name}]\nhost = "127.0.0.1"\nport = {peer.rpartition(":")[2]}\n'
+                'ae_title = "STORE"\n'
+                for name, peer in entries.items()
+            )
+        )
+        async with routing(tmp_path, *entries, options=("--peers-file", peers_file)) as router:
+            (await router.send(files[0])).check_done()
+            row = await router.said()
+    assert [(each["name"], each["ae_title"]) for each in row["destinations"]] == [
+        ("ONE", "STORE"),
+        ("OTHER", "STORE"),
+    ]
+    assert first.files.keys() == second.files.keys() != set()

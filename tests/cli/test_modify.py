@@ -164,6 +164,10 @@ def test_another_character_set_means_the_same_text(tmp_path: Path, run_here: Run
         ((), "nothing to change"),
         (("-k", "PatientID"), "PatientID="),
         (("-k", "StudyDate=2020-"), "StudyDate"),
+        (("-k", "StudyDate=20200101-20200102"), "is a range"),
+        (("-k", "AcquisitionDateTime=2020-"), "is a range"),
+        (("-k", "Rows=-1"), "not from 0 to 65535"),
+        (("-k", "SpecificCharacterSet=ISO_IR 100", "-k", "PatientName=山田"), "does not fit"),
         (("-k", "StudyInstanceUID=1.a"), "StudyInstanceUID"),
         (("-k", "MediaStorageSOPInstanceUID=1.2"), "File Meta Information"),
         (("-k", "PatientID=1", "--force"), "--output"),
@@ -198,3 +202,10 @@ def test_backups_in_a_folder_are_not_changed_in_their_turn(ct: Path, run_here: R
     kept = ct.with_name(f"{ct.name}.bak")
     assert kept.read_bytes() == before
     assert sorted(ct.parent.iterdir()) == [ct, kept]
+
+
+@pytest.mark.parametrize("command", [("modify", "-k", "PatientID=1"), ("dump",)])
+def test_a_folder_without_files_is_a_failure(
+    command: tuple[str, ...], tmp_path: Path, run_here: RunHere
+) -> None:
+    run_here(*command, tmp_path).check(1, f"there are no files in {tmp_path}")

@@ -126,3 +126,12 @@ async def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
             *("--receive-host", "127.0.0.1"),
         )
     ended.check(1, "in use")
+
+
+async def test_nothing_to_move_is_a_failure(keeper: Keeper, tmp_path: Path) -> None:
+    async with (
+        dimse.open_server(Keeper(tmp_path / "there"), ae_title="THERE") as there,
+        served(keeper, peers={"THERE": ("127.0.0.1", there.port)}) as peer,
+    ):
+        ended = await run("move", *peer, "-k", "StudyInstanceUID=1.2", "--destination", "THERE")
+    ended.check(1, "nothing was moved: the peer has no instance of these keys")

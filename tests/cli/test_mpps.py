@@ -101,6 +101,20 @@ async def test_files_without_a_protocol_name_and_no_files_are_explained(tmp_path
     ("arguments", "says"),
     [
         (("create", "127.0.0.1:1", "--item", "README"), "neither"),
+        (("create", "127.0.0.1:1", "--item", "EMPTY"), "EMPTY is empty: did nothing match?"),
+        (("create", "127.0.0.1:1", "--uid", "abc"), "is no UID"),
+        (("complete", "127.0.0.1:1", "", "README"), "'' is no UID"),
+        (("get", "127.0.0.1:1", "here/"), "'here/' is no UID"),
+        (("create", "127.0.0.1:1", "-k", "PatientWeight=abc"), "is no number"),
+        (("create", "127.0.0.1:1", "-k", "Rows=x"), "VR US"),
+        (("create", "127.0.0.1:1", "-k", "Rows=-1"), "not from 0 to 65535"),
+        (("create", "127.0.0.1:1", "-k", "RealWorldValueSlope=abc"), "VR FD"),
+        (("create", "127.0.0.1:1", "-k", "PixelData=ab"), "binary"),
+        (("create", "127.0.0.1:1", "-k", "RequestAttributesSequence=1"), "is a sequence"),
+        (("create", "127.0.0.1:1", "-k", "CommandGroupLength=1"), "of commands"),
+        (("create", "127.0.0.1:1", "-k", "00110010=1"), "private"),
+        (("update", "127.0.0.1:1", "1.2", "-k", "PatientBirthDate=2026-01-31"), "'20260131'"),
+        (("complete", "127.0.0.1:1", "1.2", "README", "-k", "PatientSize=tall"), "is no number"),
         (("create", "127.0.0.1:1", "-k", "PatientNam=X"), "PatientName"),
         (("create", "127.0.0.1:1", "-k", "ProcedureCodeSequence.CodeValue=1"), "sequence"),
         (("complete", "127.0.0.1:1", "1.2.3"), "FILES"),
@@ -112,6 +126,7 @@ async def test_a_command_line_that_makes_no_step_is_refused(
     arguments: tuple[str, ...], says: str, tmp_path: Path
 ) -> None:
     (tmp_path / "README").write_text("no item")
+    (tmp_path / "EMPTY").write_text("")
     (await run("mpps", *arguments, cwd=tmp_path)).check(2, says)
 
 
@@ -135,3 +150,19 @@ async def test_the_files_of_another_patient_are_not_what_the_step_has_made(
         pydicom.dcmread(tmp_path / f"1.2.{n}.dcm").PerformedProcedureStepStatus for n in "345"
     ]
     assert states == ["IN PROGRESS", "COMPLETED", "COMPLETED"]
+
+
+async def test_a_step_whose_item_names_no_station_is_performed_here(tmp_path: Path) -> None:
+    step, item = Dataset(), Dataset()
+    step.Modality = "MR"
+    item.PatientName = "Ada^Example"
+    item.StudyInstanceUID = "2.25.7"
+    item.ScheduledProcedureStepSequence = [step]
+    (tmp_path / "item.json").write_text(json.dumps(item.to_json_dict()))
+    steps = tmp_path / "steps"
+    async with await Running.start("worklist", tmp_path, "--steps", steps, "--port", 0) as program:
+        peer = f"127.0.0.1:{await program.listening()}"
+        options = ("--item", tmp_path / "item.json", "--uid", "1.2.3", "--aet", "SCANNER")
+        (await run("mpps", "create", peer, *options, "-k", "PatientWeight=70.5")).check_done()
+    made = pydicom.dcmread(steps / "1.2.3.dcm")
+    assert (made.PerformedStationAETitle, made.PatientWeight) == ("SCANNER", 70.5)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import pytest
 import trio
 
 import dimse_trio as dimse
@@ -72,3 +74,29 @@ def test_what_is_wrong_on_the_command_line_is_said(run_here: Callable[..., Ended
     run_here("ups", "create", "h", "Step", "--workitem", "1").check(2, "VALUE^SCHEME")
     run_here("ups", "update", "h", "1.2", "--progress", 5).check(2, "--transaction-uid")
     run_here("ups", "find", "h", "-k", "ProcedureStepStat=1").check(2, "ProcedureStepState")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("create", "127.0.0.1:1", "Step", "--start", "nonsense"), "--start 'nonsense' is no"),
+        (("create", "127.0.0.1:1", "Step", "--start", "2026-"), "is a range"),
+        (("create", "127.0.0.1:1", "Step", "--workitem", "110001^DCM"), "VALUE^SCHEME^MEANING"),
+        (("create", "127.0.0.1:1", "Step", "-k", "Rows=-1"), "not from 0 to 65535"),
+        (("claim", "127.0.0.1:1", "here/"), "'here/' is no UID"),
+        (("claim", "127.0.0.1:1", "1.2", "--transaction-uid", "abc"), "'abc' is no UID"),
+        (("update", "127.0.0.1:1", "1.2"), "nothing to change"),
+    ],
+)
+def test_a_wrong_command_line(
+    arguments: tuple[str, ...], says: str, run_here: Callable[..., Ended]
+) -> None:
+    run_here("ups", *arguments).check(2, says)
+
+
+async def test_a_step_may_start_tomorrow() -> None:
+    async with dimse.ProcedureSteps() as steps, served(steps) as peer:
+        made = await run("ups", "create", *peer, "Segment", "--start", "today+1")
+        got = await run("ups", "get", *peer, made.check_done().stdout.strip())
+    (start,) = got.check_done().objects[0]["00404005"]["Value"]
+    assert dt.date.fromisoformat(start[:8]) >= dt.date.today()

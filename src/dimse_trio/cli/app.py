@@ -105,9 +105,11 @@ def cli(context: click.Context) -> ExitCode:
 
 def run(arguments: Sequence[str] | None) -> int:
     """Run the program on a command line and give its exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        _check_encoding(arguments)
         code = cli.main(
-            None if arguments is None else list(arguments),
+            arguments,
             prog_name="dimse-trio",
             standalone_mode=False,
         )
@@ -119,6 +121,18 @@ def run(arguments: Sequence[str] | None) -> int:
         return _finish(ExitCode.CLOSED_OUTPUT)
     except Exception as error:
         return report_failure(error)
+
+
+def _check_encoding(arguments: Sequence[str]) -> None:
+    """Refuse text of which it is not known what its bytes mean; names of files may be any bytes."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            if not os.path.lexists(argument):
+                raise click.UsageError(
+                    f"argument {argument} is not UTF-8: give it in UTF-8, or set the locale"
+                ) from None
 
 
 def _finish(code: int) -> int:

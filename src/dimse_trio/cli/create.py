@@ -17,16 +17,14 @@ from .dicom_files import (
     EXPLICIT,
     NATIVE,
     apply_settings,
-    fits_character_set,
     reading,
-    texts_of,
-    to_utf8,
     write,
     writing,
 )
 from .errors import EPILOG, CommandFailed, ExitCode
 from .options import CONTEXT_SETTINGS
 from .places import parse_settings
+from .texts import fits_character_set, texts_of, to_utf8
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import secrets
 import shutil
 import stat
 import struct
 import sys
-import warnings
 from collections.abc import Collection, Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,8 +25,9 @@ import attrs
 import dimse_trio as dimse
 from dimse_trio.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
-from .errors import CommandFailed
+from .errors import CommandFailed, ExitCode
 from .places import Setting, put
+from .texts import CHARACTER_SET, fits_character_set, texts_of, to_utf8
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -40,6 +41,7 @@ NATIVE = (IMPLICIT, EXPLICIT, DEFLATED, BIG_ENDIAN)
 """Transfer syntaxes in which pixel data is not compressed."""
 BULK = 1 << 14
 """Values longer than this, in bytes, stay in the file until somebody asks for them."""
+_WITH_TAG = re.compile(r"(?:With tag (\(\w+, ?\w+\)) got exception: )+")
 _END = 0xFFFF_FFFD
 _END_VALUE = b"the end."
 
@@ -190,10 +192,14 @@ def writing(target: Path) -> Generator[BinaryIO]:
 
     It gets the permissions of the one that it replaces.
     """
-    target = Path(os.path.realpath(target))
+    folder, target = target.parent, Path(os.path.realpath(target))
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
-        with part.open("xb") as file:
+        file = part.open("xb")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from error
+    try:
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -232,12 +238,13 @@ def write(data_set: Dataset, file: BinaryIO, transfer_syntax_uid: str) -> None:
     except OSError:
         raise
     except Exception as error:  # pydicom raises whatever its writers meet
-        raise CommandFailed(f"cannot be written: {type(error).__name__}: {error}") from error
+        # its message quotes values; of tags it begins with those on the way to the value
+        tags = _WITH_TAG.match(str(error))
+        where = f" at {tags[1]}" if tags else ""
+        raise CommandFailed(f"cannot be written: {type(error).__name__}{where}") from error
 
 
 # -- values and their character set --------------------------------------------------------------
-
-_CHARACTER_SET = 0x00080005
 
 
 def apply_settings(
@@ -257,7 +264,7 @@ def apply_settings(
         QueryError: One is no value of its attribute.
         CommandFailed: One is not there, where it should be, or text does not fit the character set.
     """
-    chosen = any(setting.place.attribute.tags == (_CHARACTER_SET,) for setting in settings)
+    chosen = any(setting.place.attribute.tags == (CHARACTER_SET,) for setting in settings)
     if chosen:
         data_set.decode()  # while it is known what its bytes mean
     elif not fits_character_set(data_set, (setting.value or "" for setting in settings)):
@@ -270,47 +277,7 @@ def apply_settings(
         count += changed
     if chosen and not fits_character_set(data_set, texts_of(data_set)):
         declared = data_set.get("SpecificCharacterSet")
-        raise CommandFailed(f"text does not fit Specific Character Set {declared or '(none)'}")
+        raise CommandFailed(
+            f"text does not fit Specific Character Set {declared or '(none)'}", ExitCode.USAGE
+        )
     return count
-
-
-def fits_character_set(data_set: Dataset, texts: Iterable[str]) -> bool:
-    """Whether a data set's character set has all that is in texts."""
-    from pydicom.charset import convert_encodings
-
-    declared = data_set.get("SpecificCharacterSet")
-    encodings = convert_encodings(declared) if declared else []
-    return all(text.isascii() or _fits(text, encodings) for text in texts)
-
-
-def to_utf8(data_set: Dataset) -> None:
-    """Have a data set written in UTF-8, its items too."""
-    data_set.decode()
-    for element in data_set.iterall():
-        for item in element.value if element.VR == "SQ" else ():
-            item.pop("SpecificCharacterSet", None)
-    data_set.SpecificCharacterSet = "ISO_IR 192"
-
-
-def texts_of(data_set: Dataset) -> Generator[str]:
-    """All text that a character set is for."""
-    from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
-
-    for element in data_set.iterall():
-        if element.VR in CUSTOMIZABLE_CHARSET_VR:
-            values = element.value if element.VM > 1 else [element.value]
-            yield from (str(value) for value in values if value)
-
-
-def _fits(text: str, encodings: list[str]) -> bool:
-    from pydicom.charset import encode_string
-
-    if not encodings:
-        return False
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        try:
-            encode_string(text, encodings)
-        except (UserWarning, ValueError, LookupError):
-            return False
-    return True

@@ -76,6 +76,8 @@ async def _dump(
     code = ExitCode.DONE
     with work.interruptible():
         files = await expand(paths)
+        if not files:
+            raise CommandFailed(f"there are no files in {', '.join(paths)}")
         for path, _ in files:
             shown: list[str] | dict[str, Any] = []
             try:

@@ -109,6 +109,7 @@ _OPTIONS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r'on_mismatch="transcode"', "--on-mismatch transcode"),
         (r"for which commit takes a listener$", "for which commit has --listen-port"),
         (r": give a value by keyword, or a PerformedSeries$", ": give that with -k KEY=VALUE"),
+        (r" or (?:a )?datetime\.\w+(?:\([^)]*\))?", ""),
     )
 )
 """What the library says of its arguments, and what that is on the command line."""
@@ -117,6 +118,8 @@ _OPTIONS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 def describe(error: BaseException) -> str:
     """An error in words, without its type where the words suffice."""
     text = _in_words(error)
+    if isinstance(error, OSError):
+        text = re.sub(r"\bNone (is )?for all\b", r"* \1for all", text)
     if isinstance(error, dimse.DimseError):
         for said, option in _OPTIONS:
             text = said.sub(option, text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -114,11 +114,14 @@ def forward(
     """  # noqa: D301 - \b is for click
     timeouts = attrs.evolve(dimse.Timeouts(), connect=connect_timeout, response=response_timeout)
     destinations: dict[str, dimse.RemoteAE] = {}
+    titles: dict[str, str] = {}
     for text in peers:
         title, peer = find_titled_peer(text, peers_file, "PEER")
-        if title in destinations:
-            raise click.UsageError(f"PEER {title} is there twice")
-        destinations[title] = dimse.RemoteAE(
+        name = text.partition("=")[0].strip()  # several peers may have the same title
+        if name in destinations:
+            raise click.UsageError(f"PEER {name} is there twice")
+        titles[name] = title
+        destinations[name] = dimse.RemoteAE(
             peer.ae_title or title,
             peer.host,
             peer.port,
@@ -141,7 +144,7 @@ def forward(
             request: dimse.StoreRequest, status: dimse.Status, forwarded: list[Forwarded]
         ) -> None:
             if output is Format.JSON:
-                await printed.json(_row(request, status, forwarded))
+                await printed.json(_row(request, status, forwarded, titles))
             elif verbose:
                 name = dimse.uid_name(request.sop_class_uid)
                 await printed.line(f"{request.sop_instance_uid} {name} {status}")
@@ -156,7 +159,10 @@ def forward(
 
 
 def _row(
-    request: dimse.StoreRequest, status: dimse.Status, forwarded: list[Forwarded]
+    request: dimse.StoreRequest,
+    status: dimse.Status,
+    forwarded: list[Forwarded],
+    titles: Mapping[str, str],
 ) -> dict[str, object]:
     return {
         "sop_class_uid": request.sop_class_uid,
@@ -166,7 +172,8 @@ def _row(
         "status": int(status),
         "destinations": [
             {
-                "ae_title": each.destination,
+                "name": each.destination,
+                "ae_title": titles[each.destination],
                 "status": int(each.status),
                 "transfer_syntax_uid": each.outcome.transfer_syntax_uid,
                 "transcoded": each.outcome.transcoded,

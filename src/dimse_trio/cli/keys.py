@@ -10,6 +10,7 @@ A date may be `today`, `today-7` or `today+1`, and a range of such dates `today-
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,16 +19,26 @@ import attrs
 
 import dimse_trio as dimse
 
+from .texts import CHARACTER_SET, check_character_sets, fits_character_set
+
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 _TAG = re.compile(r"\(?([0-9a-fA-F]{4}),?([0-9a-fA-F]{4})\)?")
 _ITEM = re.compile(r"\[0\]$")
 _TODAY = re.compile(r"\btoday([+-][0-9]{1,5}(?![0-9]))?")
-_INTEGERS = frozenset(("US", "SS", "UL", "SL", "UV", "SV"))
-_FLOATS = frozenset(("FL", "FD"))
+_BITS = {"S": 16, "L": 32, "V": 64}
+_INTEGERS = {f"U{size}": (0, 2**bits - 1) for size, bits in _BITS.items()} | {
+    f"S{size}": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for size, bits in _BITS.items()
+}
+"""VRs of binary integers, and their least and greatest value (PS3.5 Table 6.2-1)."""
+_FLOATS = {"FL": 3.4028234663852886e38, "FD": math.inf}
+"""VRs of binary floating-point numbers, and their greatest finite value."""
 _CHECKED = frozenset(("DA", "TM", "DT", "UI", "IS", "DS"))
 _UNMATCHABLE = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "UN"))
+
+DATES = frozenset(("DA", "DT"))
+"""VRs of values that may be `today`."""
 
 LEVELS = ("patient", "study", "series", "image")
 _UNIQUE_KEYS = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
@@ -73,13 +84,13 @@ def parse_keys(keys: Iterable[str]) -> list[Key]:
         for tag in tags[:-1]:
             if vr_of(tag) != "SQ":
                 raise dimse.QueryError(f"{text}: {Attribute((tag,)).name} is no sequence")
-        if equals and value and vr_of(tags[-1]) == "DA":
-            value = _dates(value, text)
+        if equals and value and vr_of(tags[-1]) in DATES:
+            value = dates(value, text)
         parsed.append(Key(Attribute(tags), value if equals and value else None))
     return parsed
 
 
-def _dates(value: str, key: str) -> str:
+def dates(value: str, key: str) -> str:
     """Dates with `today` and days from it as DICOM has them; `..` is the hyphen of a range."""
 
     def day(match: re.Match[str]) -> str:
@@ -158,10 +169,16 @@ def make_query(
         if len(tags) == 1 and tags[0] in step:
             tags = (_STEP_SEQUENCE, *tags)
         named.append(Attribute(tags))
-        values[tags] = key.value
+        if key.value is not None and values.get(tags) is not None:
+            raise dimse.QueryError(f"{key.attribute.name} is given twice")
+        values[tags] = values.get(tags) if key.value is None else key.value
     check_values(values)
     for tags, value in values.items():
         _set(query.identifier, tags, value)
+    if character_sets := values.get((CHARACTER_SET,)):
+        check_character_sets(character_sets)
+        if not fits_character_set(query.identifier, filter(None, values.values())):
+            raise dimse.QueryError(f"text does not fit SpecificCharacterSet={character_sets}")
     asked = list(dict.fromkeys(named + list(_attributes_of(query.identifier))))
     return query, [attribute for attribute in asked if attribute.tags[0] not in _NOT_SHOWN]
 
@@ -218,24 +235,36 @@ def _set(identifier: Dataset, tags: Sequence[int], value: str | None) -> None:
         return
     if vr in _UNMATCHABLE and value is not None:
         raise dimse.QueryError(f"{name} cannot be matched: its value is binary ({vr})")
-    try:
-        universal = value == "*" and vr in _CHECKED  # without wildcards: an empty value says it
-        identifier.add_new(tag, vr, value_of(None if universal else value, vr))
-    except (TypeError, ValueError, OverflowError) as error:
-        raise dimse.QueryError(f"{name}={value}: no value of an attribute with VR {vr}") from error
+    universal = value == "*" and vr in _CHECKED  # without wildcards: an empty value says it
+    identifier.add_new(tag, vr, value_of(None if universal else value, vr, name))
 
 
-def value_of(value: str | None, vr: str) -> Any:
-    """A value as pydicom wants it; strings keep their wildcards, ranges and backslashes."""
+def value_of(value: str | None, vr: str, name: str) -> Any:
+    """A value as pydicom wants it; strings keep their wildcards, ranges and backslashes.
+
+    Raises:
+        QueryError: The attribute of that name cannot have it.
+    """
     if value is None:
         return None
-    if vr in _INTEGERS:
-        return [int(part, 0) for part in value.split("\\")]
-    if vr in _FLOATS:
-        return [float(part) for part in value.split("\\")]
+    parts = value.split("\\")
+    integers: list[int] = []
+    floats: list[float] = []
+    try:
+        if vr in _INTEGERS:
+            integers = [int(part, 0) for part in parts]
+        elif vr in _FLOATS:
+            floats = [float(part) for part in parts]
+    except ValueError as error:
+        raise dimse.QueryError(f"{name}={value}: no value of an attribute with VR {vr}") from error
+    least, greatest = _INTEGERS.get(vr, (0, 0))
+    if not all(least <= number <= greatest for number in integers):
+        raise dimse.QueryError(f"{name}={value}: not from {least} to {greatest}")
+    if any(math.isfinite(number) and abs(number) > _FLOATS[vr] for number in floats):
+        raise dimse.QueryError(f"{name}={value}: too great for an attribute with VR {vr}")
     if vr == "AT":
-        return [tag_of(part, value) for part in value.split("\\")]
-    return value
+        return [tag_of(part, value) for part in parts]
+    return integers or floats or value
 
 
 def _text(data_set: Dataset, tags: Sequence[int]) -> str:

@@ -23,7 +23,7 @@ from .dicom_files import (
     write,
     writing,
 )
-from .errors import EPILOG, CommandFailed, ExitCode, describe, report
+from .errors import EPILOG, CommandFailed, ExitCode, describe, exit_code_of, report
 from .options import CONTEXT_SETTINGS, output_options
 from .output import Format, Output
 from .places import (
@@ -189,6 +189,7 @@ class _Modifying:
         self._backup = backup
         self._output = Output(work.output_closed, format, _COLUMNS)
         self._written: set[Path] = set()
+        self._codes: set[ExitCode] = set()
         self._changed = self._unchanged = self._failed = 0
 
     async def run(self, paths: Iterable[str]) -> ExitCode:
@@ -200,6 +201,8 @@ class _Modifying:
                 named = set(map(Path, paths))
                 left_out = {path for path in kept if path not in named}
                 files = [(path, name) for path, name in files if path not in left_out]
+            if not files:
+                raise CommandFailed(f"there are no files in {', '.join(paths)}")
             if self._levels:
                 with bar("reading UIDs", output.format, total=len(files)) as progress:
                     for number, (path, _) in enumerate(files):
@@ -214,6 +217,8 @@ class _Modifying:
             await output.line(f"{self._changed} changed{unchanged}, {self._failed} failed")
         else:
             await output.finish()
+        if self._codes == {ExitCode.USAGE} and not self._written:
+            return ExitCode.USAGE  # what is asked for is wrong, whatever the file
         return ExitCode.FAILED if self._failed else ExitCode.DONE
 
     def _number(self, path: Path) -> None:
@@ -236,6 +241,7 @@ class _Modifying:
             if not isinstance(failure, CommandFailed | dimse.DimseError | OSError):
                 raise
             self._failed += 1
+            self._codes.add(exit_code_of(failure))
             error = describe(failure).removeprefix(f"{path}: ")
             report(f"{path}: {error}")
         if not self._output.is_table:

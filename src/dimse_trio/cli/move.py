@@ -184,6 +184,10 @@ def _judge(
         uids = ", ".join(result.failed_sop_instance_uids[:3])
         report(f"{counted(result.failed, 'instance')} failed" + (f": {uids}" if uids else ""))
         return ExitCode.FAILED
+    counts = [count for count in (result.completed, result.warning, received) if count is not None]
+    if result.status.category is dimse.StatusCategory.SUCCESS and counts and not any(counts):
+        report("nothing was moved: the peer has no instance of these keys")
+        return ExitCode.FAILED
     moved = (result.completed or 0) + (result.warning or 0)
     if received is not None and received < moved:
         report(f"the peer sent {counted(moved, 'instance')}, and {received} arrived here")

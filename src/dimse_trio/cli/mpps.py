@@ -17,7 +17,6 @@ import dimse_trio as dimse
 
 from .errors import EPILOG, CommandFailed, ExitCode
 from .find import json_model
-from .keys import parse_keys
 from .options import (
     CONTEXT_SETTINGS,
     Client,
@@ -25,6 +24,8 @@ from .options import (
     peer_argument,
 )
 from .output import Format, Output
+from .places import parse_settings, value_in
+from .query_options import check_uid
 from .running import Work, run
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ _REASONS = {
 }
 """What they are called here, and in PS3.16 CID 9300."""
 
+_uid_argument = click.argument("uid", callback=check_uid)
 _attributes = click.option(
     "-k",
     "--key",
@@ -156,7 +158,9 @@ def mpps() -> None:
     help="The worklist item that is performed: a DICOM file, or what find --json prints; - is"
     " standard input. May be repeated.",
 )
-@click.option("--uid", metavar="UID", help="The step's UID.  [default: a new one]")
+@click.option(
+    "--uid", metavar="UID", callback=check_uid, help="The step's UID.  [default: a new one]"
+)
 @_attributes
 @client_options
 def create(
@@ -171,7 +175,7 @@ def create(
     """  # noqa: D301 - \b is for click
     scheduled = [item for path in items for item in _read_items(path)]
     values = _values(keys)
-    if not scheduled:
+    if not (scheduled and _station(scheduled[0])):
         values.setdefault("PerformedStationAETitle", client.calling_ae_title)
 
     async def command(work: Work) -> ExitCode:
@@ -187,7 +191,7 @@ def create(
 
 @mpps.command(context_settings=CONTEXT_SETTINGS, epilog=EPILOG, short_help="Change a step.")
 @peer_argument
-@click.argument("uid")
+@_uid_argument
 @_files
 @_attributes
 @client_options
@@ -212,7 +216,7 @@ def update(client: Client, uid: str, made: _Made, keys: tuple[str, ...]) -> Exit
 
 @mpps.command(context_settings=CONTEXT_SETTINGS, epilog=EPILOG, short_help="End a step well.")
 @peer_argument
-@click.argument("uid")
+@_uid_argument
 @_files
 @_attributes
 @client_options
@@ -224,6 +228,7 @@ def complete(client: Client, uid: str, made: _Made, keys: tuple[str, ...]) -> Ex
     """
     if not made.files:
         raise click.UsageError("a step is COMPLETED with one series at least: name its FILES")
+    values = _values(keys)
 
     async def command(work: Work) -> ExitCode:
         series = await made.series()
@@ -236,7 +241,7 @@ def complete(client: Client, uid: str, made: _Made, keys: tuple[str, ...]) -> Ex
         async with work.association(client.association(_contexts())) as association:
             await made.check_patient(association, uid)
             step = association.resume_performed_step(uid)
-            await step.complete(*series, **_values(keys))
+            await step.complete(*series, **values)
         return ExitCode.DONE
 
     return run(command, timeout=client.timeout)
@@ -244,7 +249,7 @@ def complete(client: Client, uid: str, made: _Made, keys: tuple[str, ...]) -> Ex
 
 @mpps.command(context_settings=CONTEXT_SETTINGS, epilog=EPILOG, short_help="Give a step up.")
 @peer_argument
-@click.argument("uid")
+@_uid_argument
 @_files
 @click.option(
     "--reason",
@@ -260,13 +265,14 @@ def discontinue(
 ) -> ExitCode:
     """Tell PEER that the step UID is DISCONTINUED, and what it has made nevertheless (N-SET)."""
     code, meaning = _REASONS[reason.lower()]
+    values = _values(keys)
 
     async def command(work: Work) -> ExitCode:
         series = await made.series()
         async with work.association(client.association(_contexts())) as association:
             await made.check_patient(association, uid)
             step = association.resume_performed_step(uid)
-            await step.discontinue((code, "DCM", meaning), *series, **_values(keys))
+            await step.discontinue((code, "DCM", meaning), *series, **values)
         return ExitCode.DONE
 
     return run(command, timeout=client.timeout)
@@ -274,7 +280,7 @@ def discontinue(
 
 @mpps.command(context_settings=CONTEXT_SETTINGS, epilog=EPILOG, short_help="Read a step.")
 @peer_argument
-@click.argument("uid")
+@_uid_argument
 @client_options
 def get(client: Client, uid: str) -> ExitCode:
     """Print the step UID as PEER has it, in the DICOM JSON Model (N-GET)."""
@@ -290,10 +296,10 @@ def get(client: Client, uid: str) -> ExitCode:
 
 def _values(keys: Iterable[str]) -> dict[str, Any]:
     """Attributes of the step itself, by keyword."""
-    parsed = parse_keys(keys)
-    if inner := [key.attribute.name for key in parsed if len(key.attribute.tags) > 1]:
+    settings = parse_settings(keys, strict=True)
+    if inner := [setting.place.name for setting in settings if len(setting.place.path) > 1]:
         raise dimse.QueryError(f"{inner[0]} is in a sequence; only a step's own attributes are set")
-    return {key.attribute.name: key.value for key in parsed}
+    return {setting.place.name: value_in(setting) for setting in settings}
 
 
 def _series_of(
@@ -319,6 +325,12 @@ def _series_of(
     ]
 
 
+def _station(item: Dataset) -> Any:
+    """The station that a worklist item is scheduled for, if it says that."""
+    steps: Any = item.get("ScheduledProcedureStepSequence")
+    return steps[0].get("ScheduledStationAETitle") if steps else None
+
+
 def _patient_id(data_set: Dataset) -> str:
     return str(data_set.get("PatientID") or "").strip()
 
@@ -340,6 +352,9 @@ def _read_items(path: str) -> list[Dataset]:
     import pydicom
 
     data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+    if not data.strip():
+        name = "standard input" if path == "-" else path
+        raise CommandFailed(f"{name} is empty: did nothing match?", ExitCode.USAGE)
     try:
         if data.lstrip()[:1] != b"{":
             return [pydicom.dcmread(BytesIO(data))]

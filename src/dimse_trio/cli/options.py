@@ -7,7 +7,7 @@ import re
 import ssl
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import attrs
 import click
@@ -152,7 +152,7 @@ connect_timeout_option = click.option(
     "--connect-timeout",
     type=SECONDS,
     metavar="SECONDS",
-    help="For the connection alone.  [default: 10]",
+    help="For the connection alone; --timeout is for all of it.  [default: 10]",
 )
 _client_options = all_of(
     click.option("--aec", metavar="TITLE", help="Called AE title: what the peer is called."),
@@ -241,27 +241,27 @@ def client_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode]:
 
 def output_options(*, csv: bool = True) -> Callable[[CommandT], CommandT]:
     """`--json` and `--csv`; the command gets `output`, a `Format`."""
-    options = [
-        click.option(
-            "--json",
-            "output",
-            flag_value=Format.JSON,
-            type=Format,
-            default=Format.TABLE,
-            help="One JSON object a line, as they come.",
-        )
-    ]
-    if csv:
-        options.append(
-            click.option(
-                "--csv",
-                "output",
-                flag_value=Format.CSV,
-                type=Format,
-                help="Comma-separated values, with a header.",
-            )
-        )
-    return all_of(*options)
+    json_option = click.option(
+        "--json", "as_json", is_flag=True, help="One JSON object a line, as they come."
+    )
+    csv_option = click.option(
+        "--csv", "as_csv", is_flag=True, help="Comma-separated values, with a header."
+    )
+
+    def decorate(command: CommandT) -> CommandT:
+        @functools.wraps(command)
+        def with_output(
+            *arguments: Any, as_json: bool, as_csv: bool = False, **others: Any
+        ) -> ExitCode:
+            if as_json and as_csv:
+                raise click.UsageError("--json or --csv: both is not possible")
+            output = Format.JSON if as_json else Format.CSV if as_csv else Format.TABLE
+            code: ExitCode = command(*arguments, output=output, **others)
+            return code
+
+        return all_of(json_option, *[csv_option] * csv)(cast("CommandT", with_output))
+
+    return decorate
 
 
 # -- listeners -----------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ import attrs
 
 import dimse_trio as dimse
 
-from .keys import Attribute, check_values, tag_of, value_of, vr_of
+from .keys import DATES, Attribute, check_values, dates, tag_of, value_of, vr_of
+from .texts import CHARACTER_SET, check_character_sets
 
 if TYPE_CHECKING:
     from pydicom import DataElement, Dataset
@@ -27,6 +28,10 @@ NEW = "new"
 _SEGMENT = re.compile(r"(.*?)(?:\[(\d+)\])?")
 _TEXTS = frozenset(("LT", "ST", "UR", "UT"))
 """VRs with one value, in which a backslash is itself (PS3.5 §6.2)."""
+
+_MOMENTS = frozenset(("DA", "TM", "DT"))
+_RANGE = re.compile(r"-(?!(?:0\d|1[0-2])\d\d\Z)")
+"""A hyphen that is not of an offset from UTC."""
 
 _NUMBERS = frozenset(("AT", "FD", "FL", "SL", "SS", "SV", "UL", "US", "UV"))
 """VRs whose values are no text; `value_of` has looked at them."""
@@ -106,12 +111,19 @@ def parse_settings(texts: Iterable[str], *, strict: bool) -> list[Setting]:
         place = parse_place(name)
         if place.path[-1].item is not None:
             raise dimse.QueryError(f"{text}: name an attribute in the item, {name}.…=…")
-        if place.path[0].tag >> 16 in (0x0000, 0x0002):
+        if place.path[0].tag >> 16 == 0x0002:
             raise dimse.QueryError(
                 f"{text}: File Meta Information follows from the data set, and is not set"
             )
+        if any(step.tag >> 16 == 0x0000 for step in place.path):
+            raise dimse.QueryError(f"{text}: that is of commands, and not in a data set")
+        tag = place.path[-1].tag
+        if value and not is_private(tag) and vr_of(tag) in DATES:
+            value = dates(value, text)
         setting = Setting(place, value or None)
         _check(setting, strict=strict)
+        if any(setting.place == other.place for other in settings):
+            raise dimse.QueryError(f"{place.name} is given twice")
         settings.append(setting)
     return settings
 
@@ -129,24 +141,39 @@ def _check(setting: Setting, *, strict: bool) -> None:
     if vr == "UI" and value == NEW:
         return
     _typed(place, value, vr)
-    if strict:
+    check_values({place.attribute.tags: value})
+    if tag == CHARACTER_SET:
+        check_character_sets(value)
+    if strict or not _is_for_queries(value, vr):
         _check_strictly(place, value, vr)
-    else:
-        check_values({place.attribute.tags: value})
+
+
+def _is_for_queries(value: str, vr: str) -> bool:
+    """Whether a value may have wildcards or be a range, which instances do not have."""
+    return "-" in value if vr in _MOMENTS else bool(set(value) & set("*?"))
+
+
+def value_in(setting: Setting) -> object:
+    """The value of a setting as pydicom wants it.
+
+    Raises:
+        QueryError: The form of its attribute is not known.
+    """
+    place = setting.place
+    tag = place.path[-1].tag
+    if is_private(tag):
+        raise dimse.QueryError(f"{place.name}: private attributes have no known form")
+    vr = vr_of(tag)
+    return () if vr == "SQ" else _typed(place, setting.value, vr)
 
 
 def _typed(place: Place, value: str | None, vr: str) -> object:
     """A value as pydicom wants it."""
     if value is not None and vr in BINARY:
-        raise dimse.QueryError(f"{place.name} is binary ({vr}): --from-json can set it")
+        raise dimse.QueryError(f"{place.name} is binary ({vr}): create --from-json can set it")
     if vr == "UI" and value == NEW:
         return dimse.new_uid()
-    try:
-        return value_of(value, vr)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise dimse.QueryError(
-            f"{place.name}={value}: no value of an attribute with VR {vr}"
-        ) from error
+    return value_of(value, vr, place.name)
 
 
 def _check_strictly(place: Place, value: str, vr: str) -> None:
@@ -155,11 +182,14 @@ def _check_strictly(place: Place, value: str, vr: str) -> None:
 
     if vr in _NUMBERS:
         return
+    if _RANGE.search(value) if vr == "DT" else vr in _MOMENTS and "-" in value:
+        raise dimse.QueryError(f"{place.name}={value} is a range, and not one value")
     try:
         for part in [value] if vr in _TEXTS else value.split("\\"):
             validate_value(vr, part, config.RAISE)
     except ValueError as error:
-        raise dimse.QueryError(f"{place.name}={value}: {error}") from error
+        problem = str(error).partition(" Please see")[0]
+        raise dimse.QueryError(f"{place.name}={value}: {problem}") from error
 
 
 def is_private(tag: int) -> bool:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+_UID = re.compile(r"(?=.{1,64}\Z)[0-9]+(\.[0-9]+)*")
+
+
+def check_uid(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Refuse what cannot be a UID (PS3.5 §9.1)."""
+    if value is not None and _UID.fullmatch(value) is None:
+        raise click.BadParameter(
+            f"{value!r} is no UID: up to 64 digits and dots", context, parameter
+        )
+    return value
+
 
 keys_option = click.option(
     "-k",

@@ -26,7 +26,8 @@ from .options import (
     peers_file_option,
 )
 from .output import Format, Output
-from .query_options import keys_option
+from .places import parse_settings
+from .query_options import check_uid, keys_option
 from .running import Work, run
 
 if TYPE_CHECKING:
@@ -49,18 +50,32 @@ Steps = dimse.UnifiedProcedureSteps
 def _code(
     context: click.Context, parameter: click.Parameter, value: str | None
 ) -> dimse.Code | None:
-    """A code as VALUE^SCHEME^MEANING, the meaning being optional."""
+    """A code as VALUE^SCHEME^MEANING; all three are Type 1 (PS3.3 Table 8.8-1)."""
     if value is None:
         return None
-    parts = value.split("^", 2)
-    if len(parts) < 2 or not all(parts[:2]):
-        raise click.BadParameter("write VALUE^SCHEME or VALUE^SCHEME^MEANING", context, parameter)
+    parts = [part.strip() for part in value.split("^", 2)]
+    if len(parts) < 3 or not all(parts):
+        raise click.BadParameter(
+            "write VALUE^SCHEME^MEANING, as 110001^DCM^Image Processing", context, parameter
+        )
     return dimse.Code(*parts)
 
 
-_uid_argument = click.argument("uid", metavar="UID")
+def _start(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """A date and time, which may be `today`."""
+    if value is None:
+        return None
+    try:
+        [setting] = parse_settings([f"{_START}={value}"], strict=True)
+    except dimse.QueryError as error:
+        raise dimse.QueryError(str(error).replace(_START, "--start")) from error
+    return setting.value
+
+
+_START = "ScheduledProcedureStepStartDateTime"
+_uid_argument = click.argument("uid", metavar="UID", callback=check_uid)
 _transaction_option = click.option(
-    "--transaction-uid", metavar="UID", help="What the step was claimed with."
+    "--transaction-uid", metavar="UID", callback=check_uid, help="What the step was claimed with."
 )
 _workitem_option = click.option(
     "--workitem", callback=_code, metavar="CODE", help="Workitem code: VALUE^SCHEME^MEANING."
@@ -81,7 +96,8 @@ def ups() -> None:
     \b
     Examples:
       dimse-trio ups serve --port 11112 --aet WORKLIST --peer VIEWER=127.0.0.1:11113
-      dimse-trio ups create WORKLIST "Segment the liver" --workitem 110001^DCM -k PatientID=1
+      dimse-trio ups create WORKLIST "Segment the liver" -k PatientID=1 \\
+          --workitem "110001^DCM^Image Processing"
       dimse-trio ups find WORKLIST -k ProcedureStepState=SCHEDULED
       dimse-trio ups claim WORKLIST UID             # prints the Transaction UID
       dimse-trio ups update WORKLIST UID --transaction-uid UID --progress 50
@@ -118,7 +134,12 @@ def _attributes(
 @peer_argument
 @click.argument("label")
 @keys_option
-@click.option("--uid", metavar="UID", help="The step's SOP Instance UID.  [default: a new one]")
+@click.option(
+    "--uid",
+    metavar="UID",
+    callback=check_uid,
+    help="The step's SOP Instance UID.  [default: a new one]",
+)
 @click.option("--worklist", metavar="LABEL", default="DEFAULT", show_default=True)
 @click.option(
     "--priority",
@@ -126,9 +147,16 @@ def _attributes(
     default="MEDIUM",
     show_default=True,
 )
-@click.option("--start", metavar="DATETIME", help="YYYYMMDDHHMMSS.  [default: now]")
+@click.option(
+    "--start",
+    metavar="DATETIME",
+    callback=_start,
+    help="YYYYMMDDHHMMSS, today or today+1.  [default: now]",
+)
 @_workitem_option
-@click.option("--station", callback=_code, metavar="CODE", help="Who is to do it.")
+@click.option(
+    "--station", callback=_code, metavar="CODE", help="Who is to do it: VALUE^SCHEME^MEANING."
+)
 @client_options
 def create(
     client: Client,
@@ -245,6 +273,8 @@ def update(
     """
     changes, _ = _attributes(keys)
     reports = progress is not None or description is not None
+    if not (keys or reports):
+        raise click.UsageError("nothing to change: give -k KEY=VALUE, --progress or --description")
     if transaction_uid is None and reports:
         raise click.UsageError("progress is of a claimed step: --transaction-uid")
 
@@ -262,12 +292,14 @@ def update(
 @_command("complete", "Complete a claimed step (N-SET, N-ACTION).")
 @peer_argument
 @_uid_argument
-@click.option("--transaction-uid", metavar="UID", required=True, help="Of its claim.")
+@click.option(
+    "--transaction-uid", metavar="UID", callback=check_uid, required=True, help="Of its claim."
+)
 @_workitem_option
 @click.option(
     "--station", callback=_code, metavar="CODE", help="Who has done it.  [default: --aet]"
 )
-@click.option("--start", metavar="DATETIME", help="When it began.  [default: now]")
+@click.option("--start", metavar="DATETIME", callback=_start, help="When it began.  [default: now]")
 @client_options
 def complete(
     client: Client,
@@ -315,7 +347,7 @@ def cancel(client: Client, uid: str, transaction_uid: str | None, reason: str) -
 
 @_command("watch", "Print events as they come (N-EVENT-REPORT).")
 @peer_argument
-@click.argument("uid", required=False)
+@click.argument("uid", required=False, callback=check_uid)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Leave after N events.")
 @output_options(csv=False)
 @client_options
