@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import io
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -218,3 +220,14 @@ def test_what_pydicom_cannot_write_is_told_by_its_tag_alone() -> None:
     assert "(0028,0010)" in str(failure.value)
     assert "70000" not in str(failure.value)
     assert "Traceback" not in str(failure.value)
+
+
+def test_a_full_disk_is_no_matter_of_a_tag() -> None:
+    class Full(io.BytesIO):
+        def write(self, data: object) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    data_set = pydicom.Dataset()
+    data_set.Rows = 7
+    with pytest.raises(OSError, match="No space left"):
+        write(data_set, Full(), EXPLICIT)

@@ -113,6 +113,17 @@ async def test_files_without_a_protocol_name_and_no_files_are_explained(tmp_path
         (("create", "127.0.0.1:1", "-k", "RequestAttributesSequence=1"), "is a sequence"),
         (("create", "127.0.0.1:1", "-k", "CommandGroupLength=1"), "of commands"),
         (("create", "127.0.0.1:1", "-k", "00110010=1"), "private"),
+        (
+            (
+                "create",
+                "127.0.0.1:1",
+                "-k",
+                "SpecificCharacterSet=ISO_IR 100",
+                "-k",
+                "PatientName=山田",
+            ),
+            "does not fit",
+        ),
         (("update", "127.0.0.1:1", "1.2", "-k", "PatientBirthDate=2026-01-31"), "'20260131'"),
         (("complete", "127.0.0.1:1", "1.2", "README", "-k", "PatientSize=tall"), "is no number"),
         (("create", "127.0.0.1:1", "-k", "PatientNam=X"), "PatientName"),

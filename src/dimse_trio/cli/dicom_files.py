@@ -235,13 +235,20 @@ def write(data_set: Dataset, file: BinaryIO, transfer_syntax_uid: str) -> None:
     data_set.preamble = getattr(data_set, "preamble", None) or bytes(128)
     try:
         pydicom.dcmwrite(file, data_set)
-    except OSError:
-        raise
     except Exception as error:  # pydicom raises whatever its writers meet
+        if (refused := _by_system(error)) is not None:
+            raise refused from None
         # its message quotes values; of tags it begins with those on the way to the value
         tags = _WITH_TAG.match(str(error))
         where = f" at {tags[1]}" if tags else ""
         raise CommandFailed(f"cannot be written: {type(error).__name__}{where}") from error
+
+
+def _by_system(error: BaseException | None) -> OSError | None:
+    """The system's error that another was made of; pydicom's own of that type have no number."""
+    while error is not None and not (isinstance(error, OSError) and error.errno):
+        error = error.__cause__
+    return error
 
 
 # -- values and their character set --------------------------------------------------------------

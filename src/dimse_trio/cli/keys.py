@@ -19,7 +19,7 @@ import attrs
 
 import dimse_trio as dimse
 
-from .texts import CHARACTER_SET, check_character_sets, fits_character_set
+from .texts import check_texts
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -175,10 +175,7 @@ def make_query(
     check_values(values)
     for tags, value in values.items():
         _set(query.identifier, tags, value)
-    if character_sets := values.get((CHARACTER_SET,)):
-        check_character_sets(character_sets)
-        if not fits_character_set(query.identifier, filter(None, values.values())):
-            raise dimse.QueryError(f"text does not fit SpecificCharacterSet={character_sets}")
+    check_texts(query.identifier, filter(None, values.values()))
     asked = list(dict.fromkeys(named + list(_attributes_of(query.identifier))))
     return query, [attribute for attribute in asked if attribute.tags[0] not in _NOT_SHOWN]
 

@@ -27,6 +27,7 @@ from .output import Format, Output
 from .places import parse_settings, value_in
 from .query_options import check_uid
 from .running import Work, run
+from .texts import check_texts
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -296,10 +297,17 @@ def get(client: Client, uid: str) -> ExitCode:
 
 def _values(keys: Iterable[str]) -> dict[str, Any]:
     """Attributes of the step itself, by keyword."""
+    from pydicom import Dataset
+
     settings = parse_settings(keys, strict=True)
     if inner := [setting.place.name for setting in settings if len(setting.place.path) > 1]:
         raise dimse.QueryError(f"{inner[0]} is in a sequence; only a step's own attributes are set")
-    return {setting.place.name: value_in(setting) for setting in settings}
+    values = {setting.place.name: value_in(setting) for setting in settings}
+    if character_set := values.get("SpecificCharacterSet"):
+        declares = Dataset()
+        declares.SpecificCharacterSet = character_set
+        check_texts(declares, (setting.value or "" for setting in settings))
+    return values
 
 
 def _series_of(

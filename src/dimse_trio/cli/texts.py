@@ -29,6 +29,19 @@ def check_character_sets(value: str) -> None:
             )
 
 
+def check_texts(data_set: Dataset, texts: Iterable[str]) -> None:
+    """Refuse text that does not fit the character set that a data set says, if it says one.
+
+    Raises:
+        QueryError: It does not fit, or there is no such character set.
+    """
+    if declared := data_set.get("SpecificCharacterSet"):
+        name = declared if isinstance(declared, str) else "\\".join(declared)
+        check_character_sets(name)
+        if not fits_character_set(data_set, texts):
+            raise dimse.QueryError(f"text does not fit SpecificCharacterSet={name}")
+
+
 def fits_character_set(data_set: Dataset, texts: Iterable[str]) -> bool:
     """Whether a data set's character set has all that is in texts."""
     from pydicom.charset import convert_encodings
