@@ -150,7 +150,7 @@ def _from_json(name: str) -> Dataset:
     try:
         text = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
         value: Any = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         several = " (of several objects, give one)" if "Extra data" in str(error) else ""
         raise CommandFailed(f"{name} is no JSON: {error}{several}", ExitCode.USAGE) from error
     objects: Any = cast("Any", value) if isinstance(value, list) else [value]  # as DICOMweb answers
