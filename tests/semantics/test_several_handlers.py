@@ -79,12 +79,28 @@ class Vault(dimse.StorageCommitmentProvider):
         return None
 
 
-async def test_each_request_reaches_the_handler_of_its_class() -> None:
+@asynccontextmanager
+async def connected(handler: object, sockets: bool) -> AsyncGenerator[dimse.Association]:
+    """An association with a handler, over memory streams or over TCP."""
+    if not sockets:
+        async with associated_pair(handler, contexts=CONTEXTS) as association:
+            yield association
+        return
+    async with dimse.open_server(handler) as server:
+        async with dimse.open_association(
+            "127.0.0.1", server.port, contexts=CONTEXTS, calling_ae_title="STATION"
+        ) as association:
+            yield association
+        await server.stop(grace=5)
+
+
+@pytest.mark.parametrize("sockets", [False, True], ids=["memory", "sockets"])
+async def test_each_request_reaches_the_handler_of_its_class(sockets: bool) -> None:
     notices = Notices()
     steps = dimse.PerformedProcedureSteps()
     async with dimse.ProcedureSteps() as scheduled:
         handler = dimse.Handlers(Pacs(), Worklist(), Printer(), steps, scheduled, notices, Vault())
-        async with associated_pair(handler, contexts=CONTEXTS) as association:
+        async with connected(handler, sockets) as association:
             refused = {each.abstract_syntax for each in association.negotiated.refused}
             assert {dimse.uid_name(uid)[-4:] for uid in refused} == {"Move", "lGet"}
             assert (await association.echo()).status == 0
