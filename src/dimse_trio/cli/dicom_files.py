@@ -193,7 +193,7 @@ def writing(target: Path) -> Generator[BinaryIO]:
     It gets the permissions of the one that it replaces.
     """
     folder, target = target.parent, Path(os.path.realpath(target))
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    part = target.with_name(f".{secrets.token_hex(8)}.part")  # which fits where its name does
     try:
         file = part.open("xb")
     except OSError as error:
