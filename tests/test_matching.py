@@ -17,6 +17,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
 
+from dimse_trio.datasets import encode
 from dimse_trio.matching import (
     MatchingOptions,
     compile_query,
@@ -25,6 +26,7 @@ from dimse_trio.matching import (
     values_of,
     wildcard,
 )
+from dimse_trio.protocol.uids import EXPLICIT_VR_LITTLE_ENDIAN
 
 
 def data_set(**values: Any) -> Dataset:
@@ -247,6 +249,16 @@ def test_private_keys_keep_their_creator() -> None:
     assert response(identifier, record).get_private_item(0x0009, 0x01, "ACME").value == "xyz"
     identifier[0x00091001].value = ""
     assert response(identifier, Dataset()).get_private_item(0x0009, 0x01, "ACME").is_empty
+
+
+@pytest.mark.parametrize("vr", ["UN", "OB", "US", "LO"])
+def test_a_private_creator_of_another_vr_is_answered_as_the_text_that_it_is(vr: str) -> None:
+    value = 0x4143 if vr == "US" else "ACME" if vr == "LO" else b"ACME"
+    identifier = Dataset()
+    identifier.add_new(0x00090010, vr, value)
+    answer = response(identifier, Dataset())
+    assert answer[0x00090010].VR == "LO"
+    encode(answer, EXPLICIT_VR_LITTLE_ENDIAN)
 
 
 # -- sequences (C.2.2.2.6) -------------------------------------------------------------------------

@@ -171,8 +171,8 @@ class CompiledQuery:
                     value = [query._attributes(item) for item in value if query.matches(item)]
             elif (element := _element(data_set, key.tag)) is not None:
                 vr, value = _unambiguous(element.VR), element.value
-            elif key.is_private_creator:
-                value = "".join(key.values)  # or the private keys beside it would be nobody's
+            elif key.is_private_creator:  # or the private keys beside it would be nobody's
+                vr, value = "LO", "".join(key.values)
             response[key.tag] = DataElement(key.tag, vr, value, already_converted=vr != "SQ")
         return response
 
