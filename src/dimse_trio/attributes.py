@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
 from .datasets import no_keyword
@@ -41,7 +42,7 @@ def set_attributes(data_set: Dataset, attributes: Mapping[str, Any]) -> None:
 
 
 def check_value(keyword: str, vr: str, value: object) -> None:
-    """That text is a value of a VR (PS3.5 §6.2); sequences and several VRs are not looked at.
+    """That a value is one of a VR (PS3.5 §6.2); sequences and several VRs are not looked at.
 
     Raises:
         LocalProtocolError: It is not.
@@ -52,19 +53,22 @@ def check_value(keyword: str, vr: str, value: object) -> None:
     if vr == "SQ" or " or " in vr:
         return
     values = cast("list[object]", value) if isinstance(value, list | tuple) else [value]
-    for text in [each for each in values if isinstance(each, str)]:  # pydicom looks at the others
-        for part in [text] if vr in ("LT", "ST", "UT", "UR") else text.split("\\"):
+    for each in values:
+        whole = not isinstance(each, str) or vr in ("LT", "ST", "UT", "UR")
+        for part in [each] if whole else cast("str", each).split("\\"):
             try:
-                validate_value(vr, _number(vr, part), config.RAISE)
+                validate_value(vr, _as_validated(vr, part), config.RAISE)
             except Exception as error:  # pydicom raises what it likes about values
                 raise _unfit(keyword, vr) from error
 
 
-def _number(vr: str, text: str) -> object:
-    """Text as a binary VR is given: as a number."""
-    if vr in ("SL", "SS", "SV", "UL", "US", "UV"):
-        return int(text) if text else None
-    return float(text) if vr in ("FD", "FL") and text else text
+def _as_validated(vr: str, value: object) -> object:
+    """A value as pydicom looks at it, which wants numbers of text VRs as text."""
+    if vr not in ("DS", "IS") or not isinstance(value, int | float | Decimal):
+        return value
+    if vr == "IS":
+        return str(int(value)) if value == int(value) else str(value)
+    return f"{float(value):.10g}"
 
 
 def _unfit(keyword: str, vr: str) -> LocalProtocolError:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, final
 
 import trio
@@ -32,8 +32,15 @@ from .protocol.ups import (
     StepAction,
     StepState,
 )
-from .queries import query
-from .ups_claim import Claim, copied, date_time
+from .ups_attributes import (
+    CREATED_EMPTY,
+    changes,
+    copied,
+    date_time,
+    find_identifier,
+    matching_keys,
+)
+from .ups_claim import Claim
 from .ups_events import StepEvents
 
 if TYPE_CHECKING:
@@ -44,22 +51,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("dimse_trio")
 
-_FIND_KEYS = (
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "ProcedureStepState",
-    "ProcedureStepLabel",
-    "WorklistLabel",
-    "ScheduledProcedureStepPriority",
-    "ScheduledProcedureStepStartDateTime",
-    "ExpectedCompletionDateTime",
-    "InputReadinessState",
-    "PatientName",
-    "PatientID",
-    "StudyInstanceUID",
-)
 _NO_SUCH_STEP = 0xC307
-_FIND_SEQUENCES = ("ScheduledWorkitemCodeSequence", "ScheduledStationNameCodeSequence")
 
 
 def procedure_step_contexts() -> list[PresentationContext]:
@@ -136,7 +128,7 @@ class UnifiedProcedureSteps:
         from pydicom import Dataset
 
         step = Dataset()
-        for keyword in _CREATED_EMPTY:
+        for keyword in CREATED_EMPTY:
             setattr(step, keyword, None if not keyword.endswith("Sequence") else [])
         step.ProcedureStepState = StepState.SCHEDULED.value
         set_attributes(step, {"ProcedureStepLabel": label, "WorklistLabel": worklist})
@@ -171,7 +163,7 @@ class UnifiedProcedureSteps:
         negotiated = self._association.negotiated
         context = context_for(negotiated, UPS_PULL, UPS_WATCH, UPS_QUERY)
         if identifier is None:
-            identifier = _identifier(keys)
+            identifier = find_identifier(keys)
         elif keys:
             raise LocalProtocolError("give an identifier or keys, not both")
         return self._association.find(identifier, model=context.abstract_syntax, check=check)
@@ -205,17 +197,33 @@ class UnifiedProcedureSteps:
         return Claim(self, sop_instance_uid, transaction_uid, resumed=True)
 
     async def update(
-        self, sop_instance_uid: str, modifications: Dataset, transaction_uid: str | None = None
+        self,
+        sop_instance_uid: str,
+        modifications: Dataset | None = None,
+        transaction_uid: str | None = None,
+        **more: Any,
     ) -> NormalizedResult:
         """N-SET: change attributes of a step (PS3.4 §CC.2.6).
 
         A step in progress is changed with its Transaction UID, a scheduled one without any. Of a
         sequence all items are replaced.
+
+        Args:
+            sop_instance_uid: The step.
+            modifications: The attributes to change.
+            transaction_uid: What a step in progress is locked with.
+            more: Attributes by keyword, which go before `modifications`.
+
+        Raises:
+            LocalProtocolError: A keyword is none, a value none of its VR, or there is nothing to
+                change.
         """
-        changes = copied(modifications)
+        modification_list = changes(modifications, more)
+        if not modification_list:
+            raise LocalProtocolError("an update changes something: update(uid, PatientName=…)")
         if transaction_uid is not None:
-            changes.TransactionUID = transaction_uid
-        return await self._association.n_set(UPS_PUSH, sop_instance_uid, changes)
+            modification_list.TransactionUID = transaction_uid
+        return await self._association.n_set(UPS_PUSH, sop_instance_uid, modification_list)
 
     async def change_state(
         self, sop_instance_uid: str, state: StepState, transaction_uid: str
@@ -267,7 +275,7 @@ class UnifiedProcedureSteps:
         self,
         sop_instance_uid: str | None = None,
         *,
-        matching: Dataset | None = None,
+        matching: Dataset | Mapping[str, Any] | None = None,
         deletion_lock: bool = False,
         receiving_ae_title: str | None = None,
     ) -> NormalizedResult:
@@ -275,15 +283,24 @@ class UnifiedProcedureSteps:
 
         Args:
             sop_instance_uid: The step; all, those to come included, by default.
-            matching: Only those steps that match these keys, as of a C-FIND.
+            matching: Only those steps that match these keys, as of `find`: a data set, or
+                keys by keyword, as in `{"PatientID": "1*"}`.
             deletion_lock: Keep steps that have ended until the subscription does. 0xB301, a
                 warning, says that the SCP does not do that.
             receiving_ae_title: Who is told; by default we are. Another AE the SCP must know, and
                 us as well unless it reports on this association.
+
+        Raises:
+            LocalProtocolError: There are both a step and keys, or `matching` is neither form.
+            QueryError: A keyword of `matching` is none, or a value none of its VR.
         """
         from pydicom import Dataset
 
-        information = Dataset() if matching is None else copied(matching)
+        information = Dataset()
+        if isinstance(matching, Mapping):
+            information = matching_keys(matching)
+        elif matching is not None:
+            information = copied(matching)
         if matching is not None and sop_instance_uid is not None:
             raise LocalProtocolError("keys are for a subscription to all steps, not to one")
         information.DeletionLock = "TRUE" if deletion_lock else "FALSE"
@@ -314,7 +331,7 @@ class UnifiedProcedureSteps:
         self,
         sop_instance_uid: str | None = None,
         *,
-        matching: Dataset | None = None,
+        matching: Dataset | Mapping[str, Any] | None = None,
         deletion_lock: bool = False,
         limit: int = 1000,
     ) -> AsyncGenerator[StepEvents]:
@@ -408,40 +425,3 @@ class UnifiedProcedureSteps:
         self, sop_instance_uid: str, action: StepAction, information: Dataset
     ) -> NormalizedResult:
         return await self._association.n_action(UPS_PUSH, sop_instance_uid, action, information)
-
-
-_CREATED_EMPTY = (
-    "TransactionUID",
-    "ScheduledProcessingParametersSequence",
-    "ScheduledStationNameCodeSequence",
-    "ScheduledStationClassCodeSequence",
-    "ScheduledStationGeographicLocationCodeSequence",
-    "ScheduledWorkitemCodeSequence",
-    "InputInformationSequence",
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "AdmissionID",
-    "IssuerOfAdmissionIDSequence",
-    "AdmittingDiagnosesDescription",
-    "AdmittingDiagnosesCodeSequence",
-    "ReferencedRequestSequence",
-    "ProcedureStepProgressInformationSequence",
-    "UnifiedProcedureStepPerformedProcedureSequence",
-)
-"""Type 2 in an N-CREATE: there, with or without a value (PS3.4 Table CC.2.5-3)."""
-
-
-def _identifier(keys: dict[str, Any]) -> Dataset:
-    codes = {keyword: code for keyword, code in keys.items() if isinstance(code, Code)}
-    plain = {keyword: value for keyword, value in keys.items() if keyword not in codes}
-    usual: dict[str, Any] = dict.fromkeys(_FIND_KEYS)
-    # a step has no level; any serves to have the keys looked at
-    identifier = query("STUDY", return_keys=False, **{**usual, **plain}).identifier
-    del identifier.QueryRetrieveLevel
-    for keyword in _FIND_SEQUENCES:
-        setattr(identifier, keyword, [])
-    for keyword, code in codes.items():
-        setattr(identifier, keyword, [code.item()])
-    return identifier

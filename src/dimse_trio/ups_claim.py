@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable
-from copy import copy
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, final
+from typing import TYPE_CHECKING, Any, Self, final
 
 from . import datasets
-from .attributes import check_data_set, check_value
+from .attributes import set_attributes
 from .blocks import Entered
 from .codes import Code, code_of
 from .errors import LocalProtocolError, StatusError
 from .protocol.ups import StepState
+from .ups_attributes import changes, date_time
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -35,26 +35,6 @@ def _percent(progress: object) -> str:
     if not isinstance(progress, int | float) or not 0 <= progress <= 100:
         raise LocalProtocolError("progress is in percent: a number from 0 to 100")
     return f"{progress:g}"
-
-
-def date_time(moment: dt.datetime | str | None = None) -> str:
-    """A DT; now, in local time, by default."""
-    if isinstance(moment, str):
-        check_value("a date and time", "DT", moment)
-        return moment
-    moment = moment or dt.datetime.now().astimezone()
-    return moment.strftime("%Y%m%d%H%M%S") + (moment.strftime("%z") if moment.tzinfo else "")
-
-
-def copied(data_set: Dataset) -> Dataset:
-    """A data set whose attributes can be set without changing the other's; items are shared."""
-    from pydicom import Dataset
-
-    check_data_set("attributes", data_set)
-    result = Dataset()
-    for element in data_set:
-        result[element.tag] = copy(element)
-    return result
 
 
 @final
@@ -133,6 +113,7 @@ class Claim(Entered):
         *,
         progress: float | None = None,
         description: str | None = None,
+        **more: Any,
     ) -> NormalizedResult:
         """N-SET: say how far it is, or change other attributes (PS3.4 §CC.2.6).
 
@@ -140,18 +121,20 @@ class Claim(Entered):
             modifications: The attributes to change, of a sequence all items.
             progress: How much is done, in percent.
             description: What is being done.
-        """
-        from pydicom import Dataset
+            more: Attributes by keyword, which go before `modifications`.
 
-        changes = Dataset() if modifications is None else copied(modifications)
+        Raises:
+            LocalProtocolError: `progress` is no percentage, or as `UnifiedProcedureSteps.update`.
+        """
+        modifications = changes(modifications, more)
         if progress is not None or description is not None:
             item = self._progress_item()
             if progress is not None:
                 item.ProcedureStepProgress = _percent(progress)
             if description is not None:
                 item.ProcedureStepProgressDescription = description
-            changes.ProcedureStepProgressInformationSequence = [item]
-        return await self._steps.update(self.sop_instance_uid, changes, self.transaction_uid)
+            modifications.ProcedureStepProgressInformationSequence = [item]
+        return await self._steps.update(self.sop_instance_uid, modifications, self.transaction_uid)
 
     async def complete(
         self,
@@ -193,9 +176,7 @@ class Claim(Entered):
             ]
             performed.PerformedProcedureStepEndDateTime = date_time(end)
             performed.OutputInformationSequence = list(outputs)
-        changes = Dataset()
-        changes.UnifiedProcedureStepPerformedProcedureSequence = [performed]
-        await self.update(changes)
+        await self.update(UnifiedProcedureStepPerformedProcedureSequence=[performed])
         return await self._change(StepState.COMPLETED)
 
     async def _scheduled_workitem(self) -> Dataset:
@@ -207,23 +188,29 @@ class Claim(Entered):
             "the step has no scheduled workitem to report as performed: complete(workitem=Code(…))"
         )
 
-    async def cancel(self, reason: str = "", code: Code = UNSPECIFIED_REASON) -> NormalizedResult:
+    async def cancel(
+        self, reason: str = "", *, code: Code | tuple[str, str, str] = UNSPECIFIED_REASON
+    ) -> NormalizedResult:
         """Set why, and change the state to CANCELED.
 
         Args:
             reason: Reason For Cancellation, a text.
-            code: The item of the Procedure Step Discontinuation Reason Code Sequence.
-        """
-        from pydicom import Dataset
+            code: The item of the Procedure Step Discontinuation Reason Code Sequence; or value,
+                scheme and meaning.
 
+        Raises:
+            LocalProtocolError: `reason` is no text of VR LT, or `code` no code.
+        """
         item = self._progress_item()
         item.ProcedureStepCancellationDateTime = date_time()
         item.ProcedureStepDiscontinuationReasonCodeSequence = [code_of("code", code).item()]
-        if reason:
-            item.ReasonForCancellation = reason
-        changes = Dataset()
-        changes.ProcedureStepProgressInformationSequence = [item]
-        await self._steps.update(self.sop_instance_uid, changes, self.transaction_uid)
+        set_attributes(item, {"ReasonForCancellation": reason} if reason else {})
+        await self._steps.update(
+            self.sop_instance_uid,
+            None,
+            self.transaction_uid,
+            ProcedureStepProgressInformationSequence=[item],
+        )
         return await self._change(StepState.CANCELED)
 
     def keep(self) -> str:

@@ -13,7 +13,8 @@ from .protocol.status import Status
 from .protocol.uids import EXPLICIT_VR_LITTLE_ENDIAN
 from .protocol.ups import UPS_PUSH, StepState, required_in
 from .requests import is_uid
-from .ups_claim import UNSPECIFIED_REASON, copied, date_time
+from .ups_attributes import copied, date_time
+from .ups_claim import UNSPECIFIED_REASON
 
 if TYPE_CHECKING:
     from pydicom import Dataset

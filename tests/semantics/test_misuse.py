@@ -450,14 +450,27 @@ async def test_a_procedure_step_of_what_is_none_is_refused() -> None:
                 (ups.create("Step" * 20), "ProcedureStepLabel .* VR LO"),
                 (ups.create("Step", {"PatientName": "X"}), "attributes is a pydicom Dataset"),
                 (ups.update("1.2", {"PatientName": "X"}), "attributes is a pydicom Dataset"),
-                (ups.subscribe(matching={"PatientName": "X"}), "attributes is a pydicom Dataset"),
+                (ups.update("1.2"), "an update changes something"),
+                (ups.update("1.2", PatientNam="X"), "PatientNam"),
+                (ups.subscribe(matching="PatientName"), "attributes is a pydicom Dataset"),
+                (ups.create("Step", AdmissionID=dimse.Code("1", "L")), "AdmissionID .* VR LO"),
+                (ups.create("Step", SliceThickness=object()), "SliceThickness .* VR DS"),
+                (ups.create("Step", InstanceNumber=1.5), "InstanceNumber .* VR IS"),
+                (ups.create("Step", Rows="7"), "Rows .* VR US"),
                 (ups.create("Step", PatientNam="X"), "PatientNam"),
                 (ups.create("Step", ScheduledProcedureStepPriority="so so"), "VR CS"),
                 (association.notify_availability("x"), "AvailabilityNotice"),  # type: ignore[arg-type]
             ):
                 with pytest.raises(dimse.LocalProtocolError, match=message):
                     await call
-        assert steps.states == {}
+            with pytest.raises(dimse.QueryError, match="PatientNam"):
+                await ups.subscribe(matching={"PatientNam": "X"})
+            uid = await ups.create("Step")
+            async with ups.claim(uid) as work:
+                with pytest.raises(dimse.LocalProtocolError, match="ReasonForCancellation"):
+                    await work.cancel(dimse.Code("110514", "DCM"))
+                await work.cancel(code=("110514", "DCM", "Incorrect worklist entry selected"))
+        assert steps.states == {uid: dimse.StepState.CANCELED}
     for wrong in ("127.0.0.1", None):
         with pytest.raises(dimse.LocalProtocolError, match="procedure_step_contexts"):
             dimse.UnifiedProcedureSteps(wrong)  # type: ignore[arg-type]

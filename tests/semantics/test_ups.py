@@ -298,7 +298,7 @@ async def test_a_watcher_sees_every_event_of_a_step_in_order(autojump_clock: Clo
             async def work() -> None:
                 async with ups.claim(uid) as work:
                     await work.update(progress=25)
-                    await work.update(attributes(InputReadinessState="INCOMPLETE"))
+                    await work.update(InputReadinessState="INCOMPLETE")
                     station = [IMAGING.item()]
                     await work.update(attributes(ScheduledStationNameCodeSequence=station))
                     await watcher.request_cancel(uid, "no more", contact="Me")
@@ -361,11 +361,17 @@ async def test_a_global_subscription_is_for_steps_that_come_a_filtered_one_for_t
             event = await anext(events)
             assert (event.sop_instance_uid, event.state) == (new, StepState.SCHEDULED)
         assert steps._subscriptions.ae_titles == []
-        async with ups.watch(matching=attributes(ScheduledProcedureStepPriority="HIGH")) as events:
-            await ups.create("Low", priority="LOW")
-            high = await ups.create("High", priority="HIGH", station=IMAGING)
-            assert (await anext(events)).sop_instance_uid == high
-            assert (await anext(events)).type is StepEventType.ASSIGNED
+        high_ones: list[Any] = [
+            attributes(ScheduledProcedureStepPriority="HIGH"),
+            {"ScheduledProcedureStepPriority": "HI*"},
+            {"ScheduledStationNameCodeSequence": IMAGING},
+        ]
+        for keys in high_ones:
+            async with ups.watch(matching=keys) as events:
+                await ups.create("Low", priority="LOW")
+                high = await ups.create("High", priority="HIGH", station=IMAGING)
+                assert (await anext(events)).sop_instance_uid == high
+                assert (await anext(events)).type is StepEventType.ASSIGNED
 
 
 async def test_a_global_subscription_with_lock_reports_the_steps_that_there_are(
@@ -470,6 +476,8 @@ async def test_a_scheduled_step_is_changed_without_a_transaction_uid(
     async with managed() as (steps, ups):
         uid = await ups.create("Step")
         await ups.update(uid, attributes(ProcedureStepLabel="Other"))
+        await ups.update(uid, PatientID="1")
+        assert (await ups.get(uid)).PatientID == "1"
         assert steps.step(uid).ProcedureStepLabel == "Other"
         assert await status_of(ups.update(uid, attributes(ProcedureStepLabel="X"), "1.2")) == 0xC310
 

@@ -1,0 +1,115 @@
+"""What is sent to a UPS SCP: attributes of steps, and keys that find some (PS3.4 §CC.2)."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from copy import copy
+from typing import TYPE_CHECKING, Any
+
+from .attributes import check_data_set, check_value, set_attributes
+from .codes import Code
+from .queries import query
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_FIND_KEYS = (
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "ProcedureStepState",
+    "ProcedureStepLabel",
+    "WorklistLabel",
+    "ScheduledProcedureStepPriority",
+    "ScheduledProcedureStepStartDateTime",
+    "ExpectedCompletionDateTime",
+    "InputReadinessState",
+    "PatientName",
+    "PatientID",
+    "StudyInstanceUID",
+)
+_FIND_SEQUENCES = ("ScheduledWorkitemCodeSequence", "ScheduledStationNameCodeSequence")
+
+CREATED_EMPTY = (
+    "TransactionUID",
+    "ScheduledProcessingParametersSequence",
+    "ScheduledStationNameCodeSequence",
+    "ScheduledStationClassCodeSequence",
+    "ScheduledStationGeographicLocationCodeSequence",
+    "ScheduledWorkitemCodeSequence",
+    "InputInformationSequence",
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "AdmissionID",
+    "IssuerOfAdmissionIDSequence",
+    "AdmittingDiagnosesDescription",
+    "AdmittingDiagnosesCodeSequence",
+    "ReferencedRequestSequence",
+    "ProcedureStepProgressInformationSequence",
+    "UnifiedProcedureStepPerformedProcedureSequence",
+)
+"""Type 2 in an N-CREATE: there, with or without a value (PS3.4 Table CC.2.5-3)."""
+
+
+def date_time(moment: dt.datetime | str | None = None) -> str:
+    """A DT; now, in local time, by default."""
+    if isinstance(moment, str):
+        check_value("a date and time", "DT", moment)
+        return moment
+    moment = moment or dt.datetime.now().astimezone()
+    return moment.strftime("%Y%m%d%H%M%S") + (moment.strftime("%z") if moment.tzinfo else "")
+
+
+def copied(data_set: Dataset) -> Dataset:
+    """A data set whose attributes can be set without changing the other's; items are shared."""
+    from pydicom import Dataset
+
+    check_data_set("attributes", data_set)
+    result = Dataset()
+    for element in data_set:
+        result[element.tag] = copy(element)
+    return result
+
+
+def changes(attributes: Dataset | None, more: Mapping[str, Any]) -> Dataset:
+    """A copy of a data set, in which attributes are set by keyword.
+
+    Raises:
+        LocalProtocolError: It is no data set, a keyword is none, or a value none of its VR.
+    """
+    from pydicom import Dataset
+
+    result = Dataset() if attributes is None else copied(attributes)
+    set_attributes(result, more)
+    return result
+
+
+def find_identifier(keys: Mapping[str, Any]) -> Dataset:
+    """The identifier of a C-FIND: keys by keyword, and the usual ones to be told of.
+
+    Raises:
+        QueryError: A keyword is in no dictionary, or a value is none of its VR.
+    """
+    identifier = matching_keys({**dict.fromkeys(_FIND_KEYS), **keys})
+    for keyword in _FIND_SEQUENCES:
+        if keyword not in identifier:
+            setattr(identifier, keyword, [])
+    return identifier
+
+
+def matching_keys(keys: Mapping[str, Any]) -> Dataset:
+    """Keys by keyword, as for `query`; of a code sequence a `Code`.
+
+    Raises:
+        QueryError: As `find_identifier`.
+    """
+    codes = {keyword: code for keyword, code in keys.items() if isinstance(code, Code)}
+    plain = {keyword: value for keyword, value in keys.items() if keyword not in codes}
+    # a step has no level; any serves to have the keys looked at
+    identifier = query("STUDY", return_keys=False, **plain).identifier
+    del identifier.QueryRetrieveLevel
+    for keyword, code in codes.items():
+        setattr(identifier, keyword, [code.item()])
+    return identifier
