@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from .codes import Code, code_of
+from .datasets import text_of
 from .errors import HandlerError, LocalProtocolError, StatusError
 from .handlers import EchoSCP
+from .matching import values_of
 from .protocol.negotiation import PresentationContext
 from .protocol.status import Status
 from .protocol.uids import new_uid, uid_of
@@ -18,6 +21,7 @@ from .references import (
     InvalidReferences,
     SOPReference,
     items_of,
+    not_given,
     reference_items,
     referenced_in,
     uid_in,
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
     from .normalized_requests import NCreateRequest
 
 INSTANCE_AVAILABILITY = uid_of("InstanceAvailabilityNotification")
+_WORKITEMS = "PerformedWorkitemCodeSequence"
+_RETRIEVE_AE_TITLE = 0x00080054
 
 
 def availability_contexts() -> list[PresentationContext]:
@@ -80,25 +86,34 @@ class AvailabilityNotice:
     Attributes:
         study_instance_uid: The study.
         series: Its instances by Series Instance UID; at least one series, of at least one instance.
-        performed_procedure_steps: The steps that they came from, where they are known.
+        performed_procedure_step: The step that they came from, if it is known.
+        workitems: What was performed in it, as codes.
     """
 
     study_instance_uid: str
     series: Mapping[str, Sequence[AvailableInstance]]
-    performed_procedure_steps: Sequence[SOPReference] = ()
+    performed_procedure_step: SOPReference | None = None
+    workitems: Sequence[Code] = ()
 
     def to_data_set(self) -> Dataset:
         """The attributes of the N-CREATE.
 
         Raises:
-            LocalProtocolError: There is no instance, or no AE title to retrieve one from.
+            LocalProtocolError: There is no instance, no AE title to retrieve one from, or there
+                are workitems of no step.
         """
         from pydicom import Dataset
 
         made = Dataset()
-        made.ReferencedPerformedProcedureStepSequence = reference_items(
-            self.performed_procedure_steps
-        )
+        step = self.performed_procedure_step
+        if step is None and self.workitems:
+            raise LocalProtocolError("workitems are those of a performed_procedure_step")
+        steps = reference_items([] if step is None else [step])
+        for item in steps:
+            item.PerformedWorkitemCodeSequence = [
+                code_of("workitem", each).item() for each in self.workitems
+            ]
+        made.ReferencedPerformedProcedureStepSequence = steps
         made.StudyInstanceUID = self.study_instance_uid
         made.ReferencedSeriesSequence = [
             _series_item(uid, instances) for uid, instances in self.series.items()
@@ -109,25 +124,39 @@ class AvailabilityNotice:
 
     @classmethod
     def from_data_set(cls, data_set: Dataset) -> AvailabilityNotice:
-        """What the attributes of an N-CREATE say.
+        """What the attributes of an N-CREATE say; of several steps, the first.
 
         Raises:
             StatusError: One that has to be there is not, or is not what it should be.
         """
         try:
-            steps = items_of(data_set, "ReferencedPerformedProcedureStepSequence")
+            steps = items_of(data_set, "ReferencedPerformedProcedureStepSequence")[:1]
+            workitems = [code for step in steps for code in items_of(step, _WORKITEMS)]
             series: dict[str, tuple[AvailableInstance, ...]] = {}
             for item in items_of(data_set, "ReferencedSeriesSequence"):
                 uid = uid_in(item, "SeriesInstanceUID")
                 series[uid] = (*series.get(uid, ()), *_instances(item))
-            notice = cls(
-                uid_in(data_set, "StudyInstanceUID"), series, tuple(map(referenced_in, steps))
+            if not series:
+                raise not_given(data_set, "ReferencedSeriesSequence")
+            return cls(
+                uid_in(data_set, "StudyInstanceUID"),
+                series,
+                referenced_in(steps[0]) if steps else None,
+                tuple(map(_code_in, workitems)),
             )
         except InvalidReferences as error:
-            raise StatusError(Status.INVALID_ATTRIBUTE_VALUE, str(error)) from error
-        if not notice.series:
-            raise StatusError(Status.MISSING_ATTRIBUTE, "no Referenced Series Sequence")
-        return notice
+            raise StatusError(error.status, str(error)) from error
+
+
+def _code_in(item: Dataset) -> Code:
+    """The code of an item; a long one, or a URN, has an attribute of its own (PS3.3 §8.8)."""
+    keywords = ("CodeValue", "LongCodeValue", "URNCodeValue")
+    values = [value for keyword in keywords if (value := text_of(item, keyword))]
+    return Code(
+        values[0] if values else "",
+        text_of(item, "CodingSchemeDesignator"),
+        text_of(item, "CodeMeaning"),
+    )
 
 
 def _series_item(uid: str, instances: Sequence[AvailableInstance]) -> Dataset:
@@ -147,19 +176,18 @@ def _series_item(uid: str, instances: Sequence[AvailableInstance]) -> Dataset:
 def _instances(series: Dataset) -> tuple[AvailableInstance, ...]:
     found: list[AvailableInstance] = []
     for item in items_of(series, "ReferencedSOPSequence"):
-        availability = str(item.get("InstanceAvailability") or "")
+        availability = text_of(item, "InstanceAvailability")
+        if not availability:
+            raise not_given(item, "InstanceAvailability")
         if availability not in InstanceAvailability.__members__:
-            raise InvalidReferences("InstanceAvailability is missing or none of its terms")
-        if "RetrieveAETitle" not in item:
-            raise StatusError(Status.MISSING_ATTRIBUTE, "no Retrieve AE Title")
-        title = str(item.RetrieveAETitle or "").strip()
-        if not title:
-            raise StatusError(Status.MISSING_ATTRIBUTE_VALUE, "a Retrieve AE Title is empty")
+            raise InvalidReferences("InstanceAvailability is none of its terms")
+        if not (titles := [each for each in values_of(item, _RETRIEVE_AE_TITLE) if each]):
+            raise not_given(item, "RetrieveAETitle")
         found.append(
-            AvailableInstance(referenced_in(item), InstanceAvailability(availability), title)
+            AvailableInstance(referenced_in(item), InstanceAvailability(availability), titles[0])
         )
     if not found:
-        raise InvalidReferences("ReferencedSOPSequence is missing")
+        raise not_given(series, "ReferencedSOPSequence")
     return tuple(found)
 
 

@@ -24,6 +24,7 @@ from .step_rules import (
     FINAL,
     FIXED,
     IN_PROGRESS,
+    SET,
     Rules,
     breaches,
 )
@@ -131,7 +132,8 @@ class PerformedProcedureSteps(EchoSCP):
 
     Args:
         store: Where steps are kept; by default in memory.
-        strict: Refuse steps without an attribute of type 2, too, which many modalities leave out.
+        strict: Refuse steps without an attribute of type 2, too, which many modalities leave out,
+            and discontinued ones without a series.
 
     Raises:
         HandlerError: `store` is no store.
@@ -168,6 +170,7 @@ class PerformedProcedureSteps(EchoSCP):
         """Change a step, or end it."""
         _check_class(request.sop_class_uid, MPPS)
         changes = request.modifications
+        self._check(changes, SET)
         for _ in changes.iterall():  # or their text would be left in a character set of its own
             pass
         async with self._lock:
@@ -194,7 +197,8 @@ class PerformedProcedureSteps(EchoSCP):
             if status not in (IN_PROGRESS, *FINAL):
                 raise StatusError(Status.INVALID_ATTRIBUTE_VALUE, "no status of a step")
             if status in FINAL:
-                self._check(step, DONE if status == COMPLETED else ENDED)
+                done = status == COMPLETED or self.strict
+                self._check(step, DONE if done else ENDED)
             await self.store.save(request.sop_instance_uid, step)
         if refused:
             return Reply(Status.ATTRIBUTE_LIST_ERROR, attribute_identifiers=refused)

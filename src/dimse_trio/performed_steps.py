@@ -34,6 +34,7 @@ from .step_rules import (
     PATIENT_2,
     SCHEDULED_2,
     SERIES_2,
+    SET_LATER,
     Rules,
     ask_for,
     breaches,
@@ -144,7 +145,7 @@ def performed_step_attributes(
     step.PerformedProcedureStepStartTime = now.strftime("%H%M%S")
     step.PerformedProcedureStepStatus = IN_PROGRESS
     set_attributes(step, attributes)
-    ask_for(step, CREATE_2)
+    ask_for(step, (*CREATE_2, *SET_LATER))
     _check(step, CREATE)
     return step
 

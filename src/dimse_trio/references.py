@@ -13,6 +13,7 @@ import trio
 from .datasets import sop_uids
 from .errors import LocalProtocolError
 from .part10 import Instance, path_of
+from .protocol.status import Status
 from .protocol.uids import uid_of
 from .requests import is_uid
 
@@ -41,7 +42,22 @@ FEW = 500
 
 
 class InvalidReferences(ValueError):
-    """A data set of a peer that does not refer to instances as it should."""
+    """A data set of a peer that does not refer to instances as it should.
+
+    Attributes:
+        status: What says so as the status of a response (PS3.4 §5.4.2.1).
+    """
+
+    def __init__(self, why: str, status: Status = Status.INVALID_ATTRIBUTE_VALUE) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+def not_given(data_set: Dataset, keyword: str) -> InvalidReferences:
+    """What to raise for an attribute that is not there, or has no value."""
+    if keyword in data_set:
+        return InvalidReferences(f"{keyword} has no value", Status.MISSING_ATTRIBUTE_VALUE)
+    return InvalidReferences(f"{keyword} is missing", Status.MISSING_ATTRIBUTE)
 
 
 @attrs.frozen
@@ -186,8 +202,10 @@ def uid_in(data_set: Dataset, keyword: str) -> str:
         InvalidReferences: It is not, or is none.
     """
     value = str(data_set.get(keyword) or "")
+    if not value:
+        raise not_given(data_set, keyword)
     if not is_uid(value):
-        raise InvalidReferences(f"{keyword} is {'no UID' if value else 'missing'}")
+        raise InvalidReferences(f"{keyword} is no UID")
     return value
 
 

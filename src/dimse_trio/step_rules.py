@@ -47,6 +47,8 @@ CREATE_2 = (
     "PerformedProtocolCodeSequence",
     "PerformedSeriesSequence",
 )
+SET_LATER = ("PerformedProcedureStepDiscontinuationReasonCodeSequence",)
+"""What N-SET may change only if N-CREATE has made it, empty."""
 SERIES_2 = (
     "PerformingPhysicianName",
     "OperatorsName",
@@ -67,6 +69,14 @@ FIXED = frozenset(
         "PerformedProcedureStepStartTime",
         "Modality",
         "StudyID",
+        "IssuerOfPatientID",
+        "IssuerOfPatientIDQualifiersSequence",
+        "OtherPatientIDsSequence",
+        "AdmissionID",
+        "IssuerOfAdmissionIDSequence",
+        "ServiceEpisodeID",
+        "IssuerOfServiceEpisodeIDSequence",
+        "ServiceEpisodeDescription",
     )
 )
 """What N-SET may not change."""
@@ -81,7 +91,7 @@ class Rules:
     items: tuple[tuple[str, Rules], ...] = ()
 
 
-_SERIES = Rules(("ProtocolName", "SeriesInstanceUID"), SERIES_2)
+_SERIES = (("PerformedSeriesSequence", Rules(("ProtocolName", "SeriesInstanceUID"), SERIES_2)),)
 CREATE = Rules(
     (
         "ScheduledStepAttributesSequence",
@@ -93,14 +103,12 @@ CREATE = Rules(
         "Modality",
     ),
     CREATE_2,
-    (("ScheduledStepAttributesSequence", Rules(("StudyInstanceUID",), SCHEDULED_2)),),
+    (("ScheduledStepAttributesSequence", Rules(("StudyInstanceUID",), SCHEDULED_2)), *_SERIES),
 )
-ENDED = Rules(("PerformedProcedureStepEndDate", "PerformedProcedureStepEndTime"))
-"""A discontinued step need not have come to a series."""
-DONE = Rules(
-    (*ENDED.values, "PerformedSeriesSequence"),
-    items=(("PerformedSeriesSequence", _SERIES),),
-)
+SET = Rules(items=_SERIES)
+ENDED = Rules(("PerformedProcedureStepEndDate", "PerformedProcedureStepEndTime"), items=_SERIES)
+"""Of a discontinued step that came to no series, as many do though the table wants one."""
+DONE = Rules((*ENDED.values, "PerformedSeriesSequence"), items=_SERIES)
 
 
 def breaches(

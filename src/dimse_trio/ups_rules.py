@@ -25,8 +25,20 @@ _NOT_SCHEDULED = Status(0xC309)
 _MODIFIED = Status(0xB300)
 
 _PROGRESS = "ProcedureStepProgressInformationSequence"
-_REQUIRED = ("ProcedureStepLabel", "ScheduledProcedureStepStartDateTime", "InputReadinessState")
+_REQUIRED = (
+    "ProcedureStepState",
+    "ProcedureStepLabel",
+    "ScheduledProcedureStepStartDateTime",
+    "InputReadinessState",
+)
 """Type 1 in an N-CREATE, beside those that the SCP can say itself."""
+_NEVER_EMPTIED = (
+    *_REQUIRED,
+    "WorklistLabel",
+    "ScheduledProcedureStepPriority",
+    "ScheduledWorkitemCodeSequence",
+)
+"""Type 1 in an N-SET."""
 _ENUMERATED = {
     "ScheduledProcedureStepPriority": ("HIGH", "MEDIUM", "LOW"),
     "InputReadinessState": ("INCOMPLETE", "UNAVAILABLE", "READY"),
@@ -41,7 +53,24 @@ _REQUESTED = (*_REASONS, "ContactURI", "ContactDisplayName")
 _STATE = ("ProcedureStepState", "InputReadinessState")
 _STATIONS, _PERFORMERS = "ScheduledStationNameCodeSequence", "ScheduledHumanPerformersSequence"
 _PERFORMER = ("HumanPerformerCodeSequence", "HumanPerformerOrganization")
-_FIXED = ("SOPClassUID", "SOPInstanceUID", "ProcedureStepState")
+_OWN = ("SOPClassUID", "SOPInstanceUID")
+"""What the messages say, and the attributes do not."""
+_FIXED = (
+    *_OWN,
+    "ProcedureStepState",
+    "PatientName",
+    "PatientID",
+    "IssuerOfPatientID",
+    "IssuerOfPatientIDQualifiersSequence",
+    "PatientBirthDate",
+    "PatientSex",
+    "AdmissionID",
+    "IssuerOfAdmissionIDSequence",
+    "AdmittingDiagnosesDescription",
+    "AdmittingDiagnosesCodeSequence",
+    "ReferencedRequestSequence",
+    "ReplacedProcedureStepSequence",
+)
 """What no N-SET changes."""
 _HIDDEN = "TransactionUID"
 _CHARACTER_SET = "SpecificCharacterSet"
@@ -75,13 +104,13 @@ def new_step(uid: str, attributes: Dataset) -> tuple[Dataset, Status]:
         StatusError: It cannot be made (PS3.4 §CC.2.5.3).
     """
     step = _readable(attributes)
-    if datasets.text_of(step, "ProcedureStepState") != StepState.SCHEDULED.value:
-        raise StatusError(_NOT_SCHEDULED, "Procedure Step State is not SCHEDULED")
     for keyword in _REQUIRED:
         if keyword not in step:
             raise StatusError(Status.MISSING_ATTRIBUTE, f"{keyword} is missing")
         if not datasets.text_of(step, keyword):
             raise StatusError(Status.MISSING_ATTRIBUTE_VALUE, f"{keyword} has no value")
+    if datasets.text_of(step, "ProcedureStepState") != StepState.SCHEDULED.value:
+        raise StatusError(_NOT_SCHEDULED, "Procedure Step State is not SCHEDULED")
     status = Status.SUCCESS
     for keyword in _CREATED_EMPTY:
         if keyword in step and step[keyword].value:
@@ -109,8 +138,11 @@ def changed_step(step: Dataset, modifications: Dataset) -> Dataset:
     """
     changes = _readable(modifications)
     for keyword in _FIXED:
-        if keyword in changes:
+        if keyword in changes and (changes[keyword].value or None) != (step.get(keyword) or None):
             raise StatusError(Status.INVALID_ATTRIBUTE_VALUE, f"{keyword} is not set by N-SET")
+    for keyword in _NEVER_EMPTIED:
+        if keyword in changes and not changes[keyword].value:
+            raise StatusError(Status.MISSING_ATTRIBUTE_VALUE, f"{keyword} has no value")
     if _HIDDEN in changes:
         del changes[_HIDDEN]
     _check_values(changes)
@@ -161,9 +193,19 @@ def missing_in(step: Dataset, state: StepState) -> str:
 
 def without_lock(step: Dataset) -> Dataset:
     """What others than the performer may see of a step: not its Transaction UID."""
+    return _without(step, _HIDDEN)
+
+
+def gotten(step: Dataset) -> Dataset:
+    """What N-GET gives of a step (PS3.4 §CC.2.7): the message says already which it is."""
+    return _without(step, _HIDDEN, *_OWN)
+
+
+def _without(step: Dataset, *keywords: str) -> Dataset:
     shown = copied(step)
-    if _HIDDEN in shown:
-        del shown[_HIDDEN]
+    for keyword in keywords:
+        if keyword in shown:
+            del shown[keyword]
     return shown
 
 
@@ -196,9 +238,14 @@ def progress_information(step: Dataset) -> Dataset:
     return _chosen(step, (_PROGRESS,))
 
 
+def is_assigned(step: Dataset) -> bool:
+    """Whether a step is for somebody in particular."""
+    return any(datasets.items_of(step, keyword) for keyword in (_STATIONS, _PERFORMERS))
+
+
 def assignment_information(step: Dataset) -> Dataset:
-    """Of a UPS Assigned; empty if the step is nobody's in particular."""
-    information = _chosen(step, (_STATIONS,) if datasets.items_of(step, _STATIONS) else ())
+    """Of a UPS Assigned."""
+    information = _chosen(step, (_STATIONS,))
     for performer in datasets.items_of(step, _PERFORMERS)[:1]:
         information.update(_chosen(performer, _PERFORMER))
     return information

@@ -232,7 +232,7 @@ class ProcedureSteps(EchoSCP):
     async def handle_n_get(self, request: NGetRequest) -> Dataset:
         """Give a step's attributes, but never its Transaction UID (PS3.4 §CC.2.7)."""
         self._in_block().saw(request.association)
-        return ups_rules.without_lock(self._step(request.sop_instance_uid))
+        return ups_rules.gotten(self._step(request.sop_instance_uid))
 
     async def handle_n_set(self, request: NSetRequest) -> Status:
         """Change a step that is scheduled, or whose Transaction UID is given (PS3.4 §CC.2.6)."""
@@ -301,7 +301,8 @@ class ProcedureSteps(EchoSCP):
             await self._keep(uid, step)
             self._subscriptions.created(uid, step)
             self._report_state(uid, step, responded)
-            self._report_assigned(uid, step, responded)
+            if ups_rules.is_assigned(step):
+                self._report_assigned(uid, step, responded)
         return status
 
     async def _make_room(self) -> None:
@@ -430,8 +431,7 @@ class ProcedureSteps(EchoSCP):
         self._report(uid, StepEventType.STATE, ups_rules.state_information(step), after, only)
 
     def _report_assigned(self, uid: str, step: Dataset, after: trio.Event | None) -> None:
-        if information := ups_rules.assignment_information(step):
-            self._report(uid, StepEventType.ASSIGNED, information, after)
+        self._report(uid, StepEventType.ASSIGNED, ups_rules.assignment_information(step), after)
 
     def _report_changes(
         self, uid: str, before: Dataset, after: Dataset, responded: trio.Event

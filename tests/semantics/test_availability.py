@@ -27,7 +27,8 @@ NOTICE = AvailabilityNotice(
         )
         for series in (1, 2)
     },
-    (SOPReference(MPPS, "1.2.9"),),
+    SOPReference(MPPS, "1.2.9"),
+    (dimse.Code("110001", "DCM", "Image Processing"),),
 )
 
 
@@ -93,11 +94,48 @@ async def test_what_is_no_notice_is_refused(
     workstation = Workstation()
     async with associated_pair(workstation, contexts=CONTEXTS) as association:
         result = await association.n_create(NOTIFICATION, "1.2", without(*path), check=False)
-    assert result.status in (
-        dimse.Status.INVALID_ATTRIBUTE_VALUE,
-        dimse.Status.MISSING_ATTRIBUTE,
-    )
+    assert result.status == dimse.Status.MISSING_ATTRIBUTE
     assert workstation.notices == []
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "status"),
+    [
+        ("StudyInstanceUID", "", dimse.Status.MISSING_ATTRIBUTE_VALUE),
+        ("StudyInstanceUID", "a", dimse.Status.INVALID_ATTRIBUTE_VALUE),
+        ("ReferencedSeriesSequence", [], dimse.Status.MISSING_ATTRIBUTE_VALUE),
+        ("ReferencedPerformedProcedureStepSequence", [Dataset()], dimse.Status.MISSING_ATTRIBUTE),
+    ],
+)
+async def test_what_has_no_value_or_none_that_can_be_is_refused(
+    keyword: str, value: Any, status: int, autojump_clock: trio.abc.Clock
+) -> None:
+    workstation = Workstation()
+    attributes = NOTICE.to_data_set()
+    attributes.add_new(keyword, "SQ" if isinstance(value, list) else "LO", value)
+    async with associated_pair(workstation, contexts=CONTEXTS) as association:
+        result = await association.n_create(NOTIFICATION, "1.2", attributes, check=False)
+    assert result.status == status
+    assert workstation.notices == []
+
+
+async def test_a_notice_names_one_step_with_what_was_performed_in_it(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    unknown = attrs.evolve(NOTICE, performed_procedure_step=None, workitems=())
+    [step] = NOTICE.to_data_set().ReferencedPerformedProcedureStepSequence
+    assert step.PerformedWorkitemCodeSequence[0].CodeValue == "110001"
+    assert unknown.to_data_set().ReferencedPerformedProcedureStepSequence == []
+    with pytest.raises(dimse.LocalProtocolError, match="workitems"):
+        attrs.evolve(NOTICE, performed_procedure_step=None).to_data_set()
+    workstation = Workstation()
+    attributes = NOTICE.to_data_set()
+    attributes.ReferencedPerformedProcedureStepSequence.append(step)
+    del step.PerformedWorkitemCodeSequence
+    async with associated_pair(workstation, contexts=CONTEXTS) as association:
+        await association.n_create(NOTIFICATION, "1.2", attributes)
+        await association.notify_availability(unknown)
+    assert workstation.notices == [NOTICE, unknown]
 
 
 async def test_an_instance_that_can_be_had_from_nowhere_is_refused(

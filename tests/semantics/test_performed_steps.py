@@ -185,10 +185,12 @@ async def test_what_many_modalities_leave_out_is_let_pass_unless_it_is_strict() 
         ({"PerformedProcedureStepStatus": "COMPLETED"}, 0x0121),
         ({"PerformedProcedureStepStatus": "DONE"}, 0x0106),
         ({"PerformedProcedureStepStatus": ""}, 0x0106),
+        ({"PerformedSeriesSequence": [Dataset()]}, 0x0120),
+        ({"PerformedSeriesSequence": [attributes(ProtocolName="")]}, 0x0121),
     ],
 )
 async def test_a_change_that_breaks_the_table_leaves_the_step_as_it_was(
-    values: dict[str, str], status: int
+    values: dict[str, Any], status: int
 ) -> None:
     async with pair(dimse.PerformedProcedureSteps()) as association:
         performed = await association.create_performed_step(**UNSCHEDULED)
@@ -211,6 +213,31 @@ async def test_what_may_not_change_stays_with_a_warning(caplog: pytest.LogCaptur
     assert other.not_taken == ("Modality",)
     assert "N-SET-RQ answered Attribute list error (0x0107): Modality" in caplog.text
     assert (after.Modality, after.PerformedProcedureStepDescription) == ("CT", "x")
+
+
+async def test_what_says_whose_step_it_is_may_not_change() -> None:
+    late = {"IssuerOfPatientID": "A", "AdmissionID": "1", "ServiceEpisodeID": "2"}
+    async with pair(dimse.PerformedProcedureSteps()) as association:
+        performed = await association.create_performed_step(**UNSCHEDULED)
+        assert set((await performed.update(**late)).not_taken) == set(late)
+
+
+async def test_only_a_strict_scp_wants_a_series_of_a_discontinued_step() -> None:
+    for strict in (False, True):
+        async with pair(dimse.PerformedProcedureSteps(strict=strict)) as association:
+            performed = await association.create_performed_step(**UNSCHEDULED)
+            if strict:
+                with pytest.raises(dimse.StatusError) as refused:
+                    await performed.discontinue()
+                assert refused.value.status == dimse.Status.MISSING_ATTRIBUTE_VALUE
+                await performed.discontinue(None, SERIES)
+            else:
+                await performed.discontinue()
+
+
+def test_the_reason_why_a_step_is_discontinued_is_made_with_it() -> None:
+    made = dimse.performed_step_attributes(**UNSCHEDULED)
+    assert made.PerformedProcedureStepDiscontinuationReasonCodeSequence == []
 
 
 def test_steps_of_one_second_have_ids_of_their_own() -> None:

@@ -476,8 +476,8 @@ async def test_a_scheduled_step_is_changed_without_a_transaction_uid(
     async with managed() as (steps, ups):
         uid = await ups.create("Step")
         await ups.update(uid, attributes(ProcedureStepLabel="Other"))
-        await ups.update(uid, PatientID="1")
-        assert (await ups.get(uid)).PatientID == "1"
+        await ups.update(uid, WorklistLabel="W")
+        assert (await ups.get(uid)).WorklistLabel == "W"
         assert steps.step(uid).ProcedureStepLabel == "Other"
         assert await status_of(ups.update(uid, attributes(ProcedureStepLabel="X"), "1.2")) == 0xC310
 
@@ -500,7 +500,7 @@ async def test_a_step_that_is_unknown_is_c307_to_everything(autojump_clock: Cloc
     ("changes", "status"),
     [
         ({"ProcedureStepState": "IN PROGRESS"}, 0xC309),
-        ({"ProcedureStepState": None}, 0xC309),
+        ({"ProcedureStepState": None}, 0x0121),
         ({"ProcedureStepLabel": ""}, 0x0121),
         ({"ScheduledProcedureStepPriority": "SOON"}, 0x0106),
         ({"InputReadinessState": "MAYBE"}, 0x0106),
@@ -520,11 +520,48 @@ async def test_what_a_step_is_created_with_is_checked(
             assert await status_of(ups.association.n_create(PUSH, "1.2.3", a_step())) == 0x0111
 
 
-async def test_a_step_without_a_label_is_missing_an_attribute(autojump_clock: Clock) -> None:
+async def test_a_step_without_a_label_or_state_is_missing_an_attribute(
+    autojump_clock: Clock,
+) -> None:
     async with managed() as (_, ups):
-        step = a_step()
-        del step.ProcedureStepLabel
-        assert await status_of(ups.association.n_create(PUSH, "1.2.3", step)) == 0x0120
+        for keyword in ("ProcedureStepLabel", "ProcedureStepState"):
+            step = a_step()
+            del step[keyword]
+            assert await status_of(ups.association.n_create(PUSH, "1.2.3", step)) == 0x0120
+
+
+async def test_n_get_gives_neither_class_nor_uid_of_the_step(autojump_clock: Clock) -> None:
+    async with managed() as (_, ups):
+        uid = await ups.create("Step")
+        for step in (await ups.get(uid), await ups.get(uid, ["SOPInstanceUID", "WorklistLabel"])):
+            assert "SOPClassUID" not in step
+            assert "SOPInstanceUID" not in step
+            assert step.WorklistLabel == "DEFAULT"
+        assert [found.SOPInstanceUID for found in await ups.find()] == [uid]
+
+
+async def test_what_a_step_must_have_is_not_emptied(autojump_clock: Clock) -> None:
+    async with managed() as (steps, ups):
+        uid = await ups.create("Step", workitem=IMAGING)
+        for keyword in (
+            "ProcedureStepLabel",
+            "WorklistLabel",
+            "ScheduledProcedureStepStartDateTime",
+            "ScheduledWorkitemCodeSequence",
+        ):
+            assert await status_of(ups.update(uid, **{keyword: None})) == 0x0121
+        assert steps.step(uid).ProcedureStepLabel == "Step"
+
+
+async def test_a_step_that_is_taken_from_its_station_is_reported(autojump_clock: Clock) -> None:
+    async with managed() as (_, ups):
+        uid = await ups.create("Step", station=IMAGING)
+        async with ups.watch(uid) as events:
+            assert (await anext(events)).type is StepEventType.STATE
+            await ups.update(uid, ScheduledStationNameCodeSequence=[])
+            event = await anext(events)
+            assert event.type is StepEventType.ASSIGNED
+            assert not event.information.ScheduledStationNameCodeSequence
 
 
 async def test_sequences_that_are_none_are_refused(autojump_clock: Clock) -> None:
@@ -553,13 +590,26 @@ async def test_sequences_that_are_none_are_refused(autojump_clock: Clock) -> Non
 
 async def test_what_n_set_may_not_change_stays(autojump_clock: Clock) -> None:
     async with managed() as (_, ups):
-        uid = await ups.create("Step")
-        for changes in (
-            attributes(ProcedureStepState="COMPLETED"),
-            attributes(SOPInstanceUID="1.2"),
-            attributes(SOPClassUID="1.2"),
+        uid = await ups.create("Step", PatientName="Ä^B", ScheduledWorkitemCodeSequence=[])
+        code = dimse.Code("1", "L").item()
+        for fixed in (
+            {"ProcedureStepState": "COMPLETED"},
+            {"SOPInstanceUID": "1.2"},
+            {"SOPClassUID": "1.2"},
+            {"PatientName": "C^D"},
+            {"PatientID": "2"},
+            {"IssuerOfPatientID": "X"},
+            {"PatientBirthDate": "20000101"},
+            {"PatientSex": "O"},
+            {"AdmissionID": "2"},
+            {"AdmittingDiagnosesCodeSequence": [code]},
+            {"ReferencedRequestSequence": [code]},
+            {"ReplacedProcedureStepSequence": [code]},
         ):
-            assert await status_of(ups.update(uid, changes)) == 0x0106
+            assert await status_of(ups.update(uid, **fixed)) == 0x0106
+        same = attributes(PatientName="Ä^B", PatientSex="", WorklistLabel="W")
+        await ups.update(uid, same)  # nothing else than it is
+        assert (await ups.get(uid)).WorklistLabel == "W"
 
 
 async def test_actions_that_make_no_sense_are_refused(autojump_clock: Clock) -> None:

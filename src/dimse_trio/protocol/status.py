@@ -192,7 +192,7 @@ _UPS_FAILURES: tuple[tuple[int, str, str], ...] = (
     ),
     (0xC307, "there is no such one here", "find it; the peer may have deleted it after its end"),
     (0xC308, "the Receiving AE is unknown", "have that AE title configured at the peer"),
-    (0xC309, "it is created as SCHEDULED", "leave Procedure Step State out"),
+    (0xC309, "it is created as SCHEDULED", "create it with Procedure Step State SCHEDULED"),
     (0xC310, "it is not IN PROGRESS yet", "claim it first"),
     (0xC311, "it is COMPLETED already", "schedule another one"),
     (0xC312, "its performer cannot be contacted", "have somebody look for the performer"),

@@ -166,8 +166,6 @@ CHANGES_TO: dict[str, StepRequest] = {
 FINAL_STATE: tuple[tuple[str, str], ...] = (
     ("ScheduledProcedureStepPriority", "R"),
     ("ScheduledProcedureStepModificationDateTime", "R"),
-    ("ProcedureStepLabel", "R"),
-    ("WorklistLabel", "R"),
     ("ScheduledProcedureStepStartDateTime", "R"),
     ("InputReadinessState", "R"),
     ("ProcedureStepProgressInformationSequence", "X"),
