@@ -85,6 +85,14 @@ UPS = "UnifiedProcedureStepPush"
             ),
         ),
         (0x0110, UPS, "Processing failure (0x0110): no; see the peer's log"),
+        (
+            0xC100,
+            "GeneralRelevantPatientInformationQuery",
+            (
+                "Relevant patient: there is more than one match (0xc100): no; ask with the Issuer"
+                " of Patient ID as well"
+            ),
+        ),
     ],
 )
 def test_a_status_is_explained_by_the_service_that_it_is_of(

@@ -79,11 +79,12 @@ class Status(int):
 
     def explained(self, sop_class_uid: str | None) -> tuple[str, str]:
         """Meaning and advice in answer to a request of this SOP class; `None` if it is unknown."""
-        for code, meaning, advice in _UPS_FAILURES:
-            if self == code and sop_class_uid is not None:
-                if sop_class_uid.startswith(_UPS_CLASSES):
-                    return f"Procedure step: {meaning}", advice
-                return _of_range(self, _RANGES), _of_range(self, _RANGES_OF_ADVICE)
+        for classes, subject, failures in _OF_SERVICES:
+            for code, meaning, advice in failures:
+                if self == code and sop_class_uid is not None:
+                    if sop_class_uid.startswith(classes):
+                        return f"{subject.capitalize()}: {meaning}", advice
+                    return _of_range(self, _RANGES), _of_range(self, _RANGES_OF_ADVICE)
         return self.meaning, self.advice
 
     @property
@@ -200,13 +201,22 @@ _UPS_FAILURES: tuple[tuple[int, str, str], ...] = (
     (0xC314, "the action is not for this instance", "use the UID of the global subscription"),
     (0xC315, "event reports are not supported", "ask by C-FIND or N-GET instead"),
 )
-"""Failures of a Unified Procedure Step: meaning and advice (PS3.4 §CC.2). Other services have these
-codes for whatever they like, so that both are said where the SOP class is not known."""
-_UPS_CLASSES = "1.2.840.10008.5.1.4.34.6."
-_MEANINGS.update(
-    {c: f"Unable to process, or of a procedure step: {m}" for c, m, _ in _UPS_FAILURES}
+"""Failures of a Unified Procedure Step: meaning and advice (PS3.4 §CC.2)."""
+_RELEVANT_PATIENT_FAILURES: tuple[tuple[int, str, str], ...] = (
+    (0xC100, "there is more than one match", "ask with the Issuer of Patient ID as well"),
+    (0xC200, "the template is not supported", "ask the peer for one that it has"),
 )
-_ADVICE.update({c: f"see the peer's log; of a procedure step: {a}" for c, _, a in _UPS_FAILURES})
+"""Failures of a query for relevant patient information (PS3.4 Table Q.2-1)."""
+_OF_SERVICES = (
+    ("1.2.840.10008.5.1.4.34.6.", "procedure step", _UPS_FAILURES),
+    ("1.2.840.10008.5.1.4.37.", "relevant patient", _RELEVANT_PATIENT_FAILURES),
+)
+"""What a service's SOP classes begin with, its name, and its failures. Other services have these
+codes for whatever they like, so that both are said where the SOP class is not known."""
+for _, _subject, _failures in _OF_SERVICES:
+    for _code, _meaning, _advice in _failures:
+        _MEANINGS[_code] = f"Unable to process, or of a {_subject}: {_meaning}"
+        _ADVICE[_code] = f"see the peer's log; of a {_subject}: {_advice}"
 
 Status.SUCCESS = Status(0x0000)
 Status.PENDING = Status(0xFF00)
