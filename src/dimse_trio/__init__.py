@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .contexts import default_contexts as default_contexts
     from .contexts import retrieve_contexts as retrieve_contexts
     from .contexts import split_instances as split_instances
+    from .datasets import CharacterSetError as CharacterSetError
     from .datasets import DataSetError as DataSetError
     from .errors import AssociationAborted as AssociationAborted
     from .errors import AssociationClosed as AssociationClosed
@@ -185,7 +186,7 @@ else:
         "commitment_provider": "StorageCommitmentProvider",
         "config": "Limits Timeouts",
         "contexts": "contexts_for default_contexts retrieve_contexts split_instances",
-        "datasets": "DataSetError",
+        "datasets": "CharacterSetError DataSetError",
         "errors": (
             "AssociationAborted AssociationClosed AssociationError AssociationRejected "
             "AssociationTimeout ConnectionFailed ContextNotAccepted DataSetTooLarge "

@@ -153,6 +153,10 @@ async def test_a_peer_that_is_no_dicom_application() -> None:
     [
         (("--unknown",), "--unknown"),
         (("sing", "127.0.0.1"), "sing"),
+        (("ech", "127.0.0.1"), "Did you mean 'echo'?"),
+        (("echo", "http://127.0.0.1:104/"), "write HOST:PORT, and nothing more"),
+        (("echo", "ARCHIVE@127.0.0.1:104"), "--aec"),
+        (("echo", "127.0.0.1", "11112"), "(11112); a peer is HOST:PORT"),
         (("echo",), "PEER"),
         (("echo", "127.0.0.1:0"), "port"),
         (("echo", "127.0.0.1:99999"), "port"),

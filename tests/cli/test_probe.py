@@ -74,6 +74,28 @@ async def test_each_class_and_transfer_syntax_has_its_own_answer(tmp_path: Path)
     assert found["echo"]["milliseconds"] > 0
 
 
+class OnlyOnce(dimse.EchoSCP):
+    """Accepts one association, and leaves others without an answer."""
+
+    def __init__(self) -> None:
+        self._busy = False
+
+    @asynccontextmanager
+    async def handle_association(self, association: dimse.Association) -> AsyncGenerator[None]:
+        if self._busy:
+            await trio.sleep_forever()
+        self._busy = True
+        yield
+
+
+async def test_what_was_found_out_is_said_when_the_time_is_over() -> None:
+    async with served(OnlyOnce()) as peer:
+        ended = await run("probe", *peer, "--timeout", 3, "--json")
+    ended.check(5, "timed out")
+    (found,) = ended.objects
+    assert found["echo"]["status"] == 0
+
+
 async def test_only_what_is_asked_for_is_proposed(tmp_path: Path) -> None:
     proposed: set[tuple[str, tuple[str, ...]]] = set()
     most: list[int] = []

@@ -61,9 +61,9 @@ async def test_a_watcher_prints_events_of_steps_at_a_manager_that_the_program_is
                     "event": "STATE",
                     "sop_instance_uid": uid,
                     "state": "SCHEDULED",
-                    "progress": "",
-                    "requesting_ae": "",
-                    "reason": "",
+                    "progress": None,
+                    "requesting_ae": None,
+                    "reason": None,
                 }
             ]
             (await run("ups", "cancel", peer, uid, "--reason", "late")).check_done()

@@ -115,6 +115,9 @@ _OPTIONS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 """What the library says of its arguments, and what that is on the command line."""
 
 
+_EXTRA_PORT = re.compile(r"unexpected extra argument \(\d{1,5}\)$")
+
+
 def describe(error: BaseException) -> str:
     """An error in words, without its type where the words suffice."""
     text = _in_words(error)
@@ -128,7 +131,7 @@ def describe(error: BaseException) -> str:
 
 def _in_words(error: BaseException) -> str:
     if isinstance(error, click.ClickException):
-        return error.format_message()
+        return _EXTRA_PORT.sub(r"\g<0>; a peer is HOST:PORT, in one", error.format_message())
     if isinstance(error, OSError) and not isinstance(error, dimse.DimseError):
         reason = error.strerror or str(error) or type(error).__name__
         return reason if error.filename is None else f"{error.filename}: {reason}"

@@ -64,6 +64,10 @@ def parse_address(text: str) -> tuple[str, int | None]:
     Raises:
         click.UsageError: It is none of these.
     """
+    if "/" in text or "@" in text:
+        raise click.UsageError(
+            f"{text!r}: write HOST:PORT, and nothing more; the AE title of a peer is --aec"
+        )
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")):

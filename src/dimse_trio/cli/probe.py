@@ -15,7 +15,7 @@ from .output import Format
 from .probe_report import print_findings
 from .probing import Findings, Probing
 from .progress import bar
-from .running import Work, run
+from .running import Stopped, Work, run
 
 _NATIVE = tuple(
     map(
@@ -152,8 +152,11 @@ def probe(
                 await probing.run()
             except dimse.AssociationError as error:
                 failure = error  # once what was found out has been said
-        if work.stopped is None:
+            except Stopped:
+                pass
+        if work.stopped is None or work.stopped.code is ExitCode.TIMED_OUT:
             await print_findings(work, output, client, probing.findings, failure)
+        if work.stopped is None:
             if failure is not None:
                 raise failure
             _judge(probing.findings, named)

@@ -37,6 +37,10 @@ TO_RELEASE = 2.0
 """Seconds that a peer has to release its association with a command that has been stopped."""
 
 
+class Stopped(Exception):
+    """The command was stopped before there was an association to work with."""
+
+
 class Work:
     """What a running command hangs its associations on."""
 
@@ -77,12 +81,17 @@ class Work:
     ) -> AsyncGenerator[dimse.Association]:
         """An association, in a block that `stop` cancels; it is released even then, if soon.
 
-        The block ends quietly when it is stopped, and is not run if that is so from the start.
+        The block ends quietly when it is stopped.
+
+        Raises:
+            Stopped: It is stopped before there is an association.
         """
+        opened = False
         with trio.CancelScope() as whole:
             self._add(whole)
             try:
                 async with opening as association:
+                    opened = True
                     self._polite.remove(whole)
                     with self.interruptible():
                         yield association
@@ -91,6 +100,8 @@ class Work:
             finally:
                 if whole in self._polite:
                     self._polite.remove(whole)
+        if not opened:
+            raise Stopped
 
     def _add(self, scope: trio.CancelScope) -> None:
         if self.stopped is not None:

@@ -368,7 +368,7 @@ def watch(client: Client, uid: str | None, limit: int | None, output: Format) ->
             async for event in events:
                 values = dict(zip(_EVENT_COLUMNS, _cells(event), strict=True))
                 if output is Format.JSON:
-                    await printed.json(values)
+                    await printed.json({k: None if v == "" else v for k, v in values.items()})
                 else:
                     await printed.line(" ".join(str(v) for v in values.values() if v != ""))
                 count += 1
