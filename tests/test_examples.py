@@ -46,7 +46,7 @@ def script(name: str, *arguments: object) -> list[str]:
 def listener(port_file: Path, *arguments: object) -> Iterator[int]:
     """A listening `dimse-trio` process; its port."""
     options = ["--port", "0", "--port-file", port_file]
-    command = [sys.executable, "-m", "dimse_trio.cli", *arguments, *options]
+    command = [sys.executable, "-m", "dimse_trio", *arguments, *options]
     with running(*command) as process:
 
         def port() -> int:

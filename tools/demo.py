@@ -24,7 +24,7 @@ import dimse_trio as dimse
 Instances = dict[str, dimse.Instance]
 """Files by their SOP Instance UID."""
 
-PROGRAM = [sys.executable, "-m", "dimse_trio.cli"]
+PROGRAM = [sys.executable, "-m", "dimse_trio"]
 TEST_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 NAMES = (
     "CT_small.dcm",

@@ -18,7 +18,7 @@ TRIO, OURS, COMMAND = "import trio", "import dimse_trio", "dimse-trio echo"
 def command_line() -> list[str]:
     """The installed command, or else the module behind it."""
     script = Path(sys.executable).with_name("dimse-trio")
-    return [str(script)] if script.exists() else [sys.executable, "-m", "dimse_trio.cli"]
+    return [str(script)] if script.exists() else [sys.executable, "-m", "dimse_trio"]
 
 
 def timed(*command: str) -> Callable[[int], Sample]:

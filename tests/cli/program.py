@@ -19,7 +19,7 @@ from pydicom import Dataset
 import dimse_trio as dimse
 from dimse_trio.matching import compile_query
 
-COMMAND = (sys.executable, "-m", "dimse_trio.cli")
+COMMAND = (sys.executable, "-m", "dimse_trio")
 PATIENCE = 60.0
 """Seconds after which a program that should have ended is an error."""
 

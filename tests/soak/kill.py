@@ -99,7 +99,7 @@ class Trial:
                 await process.wait()
 
     async def start(self, port_file: Path) -> trio.Process:
-        command = [sys.executable, "-m", "dimse_trio.cli", "archive", str(self.folder)]
+        command = [sys.executable, "-m", "dimse_trio", "archive", str(self.folder)]
         command += ["--port", "0", "--port-file", str(port_file), "--aet", "KILL"]
         return await trio.lowlevel.open_process(command, stdout=subprocess.DEVNULL)
 
