@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
+from .codes import Code
 from .datasets import no_keyword
 from .errors import LocalProtocolError
 
@@ -24,14 +25,15 @@ def check_data_set(name: str, value: object) -> None:
 
 
 def set_attributes(data_set: Dataset, attributes: Mapping[str, Any]) -> None:
-    """Set attributes by keyword.
+    """Set attributes by keyword; a `Code` is an item of a sequence.
 
     Raises:
         LocalProtocolError: One is no keyword, or its value none of its VR; the value is not said.
     """
     from pydicom.datadict import dictionary_VR, tag_for_keyword
 
-    for keyword, value in attributes.items():
+    for keyword, given in attributes.items():
+        value = _items(given)
         if (tag := tag_for_keyword(keyword)) is None:
             raise LocalProtocolError(no_keyword(keyword))
         check_value(keyword, dictionary_VR(tag), value)
@@ -39,6 +41,16 @@ def set_attributes(data_set: Dataset, attributes: Mapping[str, Any]) -> None:
             setattr(data_set, keyword, value)
         except Exception as error:  # pydicom raises what it likes about values
             raise _unfit(keyword, dictionary_VR(tag)) from error
+
+
+def _items(value: Any) -> Any:
+    """A value in which codes are the items of a sequence that they stand for."""
+    if isinstance(value, Code):
+        return [value.item()]
+    if isinstance(value, list | tuple):
+        several = cast("Sequence[object]", value)
+        return [each.item() if isinstance(each, Code) else each for each in several]
+    return value
 
 
 def check_value(keyword: str, vr: str, value: object) -> None:
@@ -72,6 +84,12 @@ def _as_validated(vr: str, value: object) -> object:
 
 
 def _unfit(keyword: str, vr: str) -> LocalProtocolError:
-    examples = {"DA": "20260131", "TM": "153000", "DT": "20260131153000", "UI": "1.2.3"}
+    examples = {
+        "DA": "20260131",
+        "TM": "153000",
+        "DT": "20260131153000",
+        "UI": "1.2.3",
+        "SQ": "[Code(…), Dataset()]",
+    }
     example = f", such as {examples[vr]}" if vr in examples else ""
     return LocalProtocolError(f"the value of {keyword} is none of its VR {vr}{example}")

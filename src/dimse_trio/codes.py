@@ -32,7 +32,11 @@ class Code:
         return item
 
 
-def code_of(name: str, value: object) -> Code:
+_WORKITEM = 'Code("110001", "DCM", "Image Processing")'
+WHY = 'Code("110514", "DCM", "Incorrect worklist entry selected"), say (PS3.16 CID 9300)'
+
+
+def code_of(name: str, value: object, example: str = _WORKITEM) -> Code:
     """A code that was given as one, or as value, scheme and meaning; `name` is the argument's.
 
     Raises:
@@ -45,6 +49,5 @@ def code_of(name: str, value: object) -> Code:
             return Code(code, scheme, meaning)
         case _:
             raise LocalProtocolError(
-                f"{name} is a code, not {type(value).__name__}: write"
-                ' Code("110514", "DCM", "Incorrect worklist entry selected"), say (PS3.16 CID 9300)'
+                f"{name} is a code, not {type(value).__name__}: write {example}"
             )

@@ -179,10 +179,16 @@ def decode_attributes(data: bytes, transfer_syntax_uid: str) -> Dataset:
 
 def _without_values(error: Exception) -> str:
     """What pydicom says, as far as it can be told: it shows values, which may be a patient's."""
+    from pydicom.datadict import keyword_for_tag
+
     if isinstance(error, DataSetError):
         return str(error)
-    tag = re.search(r"\([0-9A-Fa-f]{4},\s?[0-9A-Fa-f]{4}\)", str(error))
-    return type(error).__name__ + (f" at {tag.group()}" if tag else "")
+    tags = re.findall(r"\(([0-9A-Fa-f]{4}),\s?([0-9A-Fa-f]{4})\)", str(error))
+    if not tags:
+        return type(error).__name__
+    group, number = tags[-1]  # the innermost
+    keyword = keyword_for_tag(int(group + number, 16))
+    return f"{type(error).__name__} at {keyword}{' ' if keyword else ''}({group},{number})"
 
 
 def _decode_values(data_set: Dataset, limit: int) -> None:
@@ -224,7 +230,7 @@ def _write(data_set: Dataset, transfer_syntax_uid: str, implicit_vr: bool) -> by
     try:
         _check_texts(data_set, ["iso8859"], names)
         write_dataset(buffer, data_set)
-    except CharacterSetError:
+    except DataSetError:
         raise
     except Exception as error:  # as above
         raise DataSetError(
@@ -246,6 +252,7 @@ def _check_texts(data_set: Dataset, encodings: list[str], names: list[PersonName
     """
     from pydicom.charset import convert_encodings
     from pydicom.datadict import keyword_for_tag
+    from pydicom.valuerep import PersonName
 
     if SPECIFIC_CHARACTER_SET in data_set:
         encodings = convert_encodings(data_set.SpecificCharacterSet)
@@ -259,10 +266,13 @@ def _check_texts(data_set: Dataset, encodings: list[str], names: list[PersonName
         elif element.VR in _TEXT_VRS:
             several = not isinstance(value, str) and hasattr(value, "append")
             for each in value if several else [value]:
+                keyword = keyword_for_tag(element.tag) or str(element.tag)
+                if each and not isinstance(each, str | bytes | PersonName):
+                    raise DataSetError(f"{keyword} is text, not {type(each).__name__}")
                 if not _text_fits(each, encodings, names):
                     raise CharacterSetError(
-                        f"{keyword_for_tag(element.tag) or element.tag} does not fit the Specific"
-                        " Character Set; ISO_IR 192 is UTF-8, which has all characters"
+                        f"{keyword} does not fit the Specific Character Set; ISO_IR 192 is UTF-8,"
+                        " which has all characters"
                     )
 
 

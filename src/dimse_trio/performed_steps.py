@@ -15,7 +15,7 @@ import trio
 
 from .attributes import check_data_set, check_value, set_attributes
 from .blocks import block
-from .codes import Code, code_of
+from .codes import WHY, Code, code_of
 from .datasets import items_of, text_of
 from .errors import ContextNotAccepted, DimseError, LocalProtocolError, StatusError
 from .protocol.negotiation import PresentationContext
@@ -257,7 +257,7 @@ class PerformedStep:
         """
         changes = _changes(series, attributes)
         if reason is not None:
-            code = code_of("reason", reason)
+            code = code_of("reason", reason, WHY)
             changes.PerformedProcedureStepDiscontinuationReasonCodeSequence = [code.item()]
         return await self._end(changes, DISCONTINUED, ENDED)
 

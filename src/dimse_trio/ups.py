@@ -15,7 +15,7 @@ import trio
 from . import datasets
 from .attributes import check_data_set, set_attributes
 from .blocks import block
-from .codes import Code, code_of
+from .codes import WHY, Code, code_of
 from .contexts import context_for
 from .errors import DimseError, LocalProtocolError, StatusError
 from .operations import FindOperation
@@ -259,14 +259,14 @@ class UnifiedProcedureSteps:
         from pydicom import Dataset
 
         information = Dataset()
-        if reason:
-            information.ReasonForCancellation = reason
+        said: dict[str, Any] = {
+            "ReasonForCancellation": reason,
+            "ContactDisplayName": contact,
+            "ContactURI": contact_uri,
+        }
         if code is not None:
-            information.ProcedureStepDiscontinuationReasonCodeSequence = [code.item()]
-        if contact:
-            information.ContactDisplayName = contact
-        if contact_uri:
-            information.ContactURI = contact_uri
+            said["ProcedureStepDiscontinuationReasonCodeSequence"] = code_of("code", code, WHY)
+        set_attributes(information, {keyword: value for keyword, value in said.items() if value})
         return await self._act(sop_instance_uid, StepAction.REQUEST_CANCEL, information)
 
     # -- watching --------------------------------------------------------------------------------

@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, final
 
 from . import datasets
-from .attributes import set_attributes
+from .attributes import check_data_set
 from .blocks import Entered
-from .codes import Code, code_of
+from .codes import WHY, Code, code_of
 from .errors import LocalProtocolError, StatusError
 from .protocol.ups import StepState
 from .ups_attributes import changes, date_time
@@ -70,6 +70,7 @@ class Claim(Entered):
         self._kept = False
         self._started = date_time()
         self._progress: Dataset | None = None
+        """What the peer has been told of it, of which each message has all."""
 
     def __repr__(self) -> str:
         state = "not claimed" if self.state is None else self.state.value
@@ -127,14 +128,18 @@ class Claim(Entered):
             LocalProtocolError: `progress` is no percentage, or as `UnifiedProcedureSteps.update`.
         """
         modifications = changes(modifications, more)
-        if progress is not None or description is not None:
-            item = self._progress_item()
-            if progress is not None:
-                item.ProcedureStepProgress = _percent(progress)
-            if description is not None:
-                item.ProcedureStepProgressDescription = description
+        item = self._progress
+        if progress is not None:
+            item = changes(item, {"ProcedureStepProgress": _percent(progress)})
+        if description is not None:
+            item = changes(item, {"ProcedureStepProgressDescription": description})
+        if item is not self._progress:
             modifications.ProcedureStepProgressInformationSequence = [item]
-        return await self._steps.update(self.sop_instance_uid, modifications, self.transaction_uid)
+        result = await self._steps.update(
+            self.sop_instance_uid, modifications, self.transaction_uid
+        )
+        self._progress = item
+        return result
 
     async def complete(
         self,
@@ -160,22 +165,30 @@ class Claim(Entered):
             performed: The item of the Performed Procedure Sequence, in place of the others.
 
         Raises:
-            LocalProtocolError: There is no workitem, scheduled or given.
+            LocalProtocolError: There is no workitem, scheduled or given, or an argument is none of
+                what it should be.
         """
-        from pydicom import Dataset
-
         if performed is None:
-            performed = Dataset()
             own = self._steps.own_ae_title
-            performed.PerformedStationNameCodeSequence = [(station or Code(own, "L", own)).item()]
-            performed.PerformedProcedureStepStartDateTime = (
-                self._started if start is None else date_time(start)
+            started = self._started if start is None else date_time(start)
+            done: Code | Dataset
+            if workitem is None:
+                done = await self._scheduled_workitem()
+            else:
+                done = code_of("workitem", workitem)
+            performed = changes(
+                None,
+                {
+                    "PerformedStationNameCodeSequence": code_of(
+                        "station", station or Code(own, "L", own)
+                    ),
+                    "PerformedProcedureStepStartDateTime": started,
+                    "PerformedWorkitemCodeSequence": [done],
+                    "PerformedProcedureStepEndDateTime": date_time(end),
+                    "OutputInformationSequence": list(outputs),
+                },
             )
-            performed.PerformedWorkitemCodeSequence = [
-                await self._scheduled_workitem() if workitem is None else workitem.item()
-            ]
-            performed.PerformedProcedureStepEndDateTime = date_time(end)
-            performed.OutputInformationSequence = list(outputs)
+        check_data_set("performed", performed)
         await self.update(UnifiedProcedureStepPerformedProcedureSequence=[performed])
         return await self._change(StepState.COMPLETED)
 
@@ -201,15 +214,17 @@ class Claim(Entered):
         Raises:
             LocalProtocolError: `reason` is no text of VR LT, or `code` no code.
         """
-        item = self._progress_item()
-        item.ProcedureStepCancellationDateTime = date_time()
-        item.ProcedureStepDiscontinuationReasonCodeSequence = [code_of("code", code).item()]
-        set_attributes(item, {"ReasonForCancellation": reason} if reason else {})
+        why: dict[str, Any] = {
+            "ProcedureStepCancellationDateTime": date_time(),
+            "ProcedureStepDiscontinuationReasonCodeSequence": code_of("code", code, WHY),
+        }
+        if reason:
+            why["ReasonForCancellation"] = reason
         await self._steps.update(
             self.sop_instance_uid,
             None,
             self.transaction_uid,
-            ProcedureStepProgressInformationSequence=[item],
+            ProcedureStepProgressInformationSequence=[changes(self._progress, why)],
         )
         return await self._change(StepState.CANCELED)
 
@@ -231,10 +246,3 @@ class Claim(Entered):
         result = await self._steps.change_state(self.sop_instance_uid, state, self.transaction_uid)
         self.state = state
         return result
-
-    def _progress_item(self) -> Dataset:
-        from pydicom import Dataset
-
-        if self._progress is None:
-            self._progress = Dataset()
-        return self._progress

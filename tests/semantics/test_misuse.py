@@ -439,6 +439,30 @@ def test_a_performed_step_of_what_is_none_is_refused(
     assert "gestern" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("keyword", "value", "message"),
+    [
+        ("SeriesDescription", 4711, "SeriesDescription is text, not int"),
+        ("StudyDate", 4711, r"AttributeError at StudyDate \(0008,0020\)"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+async def test_what_cannot_be_encoded_is_named_without_its_value(
+    keyword: str, value: Any, message: str
+) -> None:
+    nested, data_set = Dataset(), Dataset()
+    setattr(nested, keyword, value)
+    data_set.ReferencedSeriesSequence = [nested]
+    contexts = dimse.performed_step_contexts()
+    async with associated_pair(dimse.PerformedProcedureSteps(), contexts=contexts) as association:
+        with pytest.raises(dimse.DataSetError, match=message) as refused:
+            await association.n_set(dimse.uid_of("ModalityPerformedProcedureStep"), "1", data_set)
+    assert "4711" not in str(refused.value)
+
+
+WORKITEM = dimse.Code("110001", "DCM", "Image Processing")
+
+
 async def test_a_procedure_step_of_what_is_none_is_refused() -> None:
     async with dimse.ProcedureSteps() as steps:
         contexts = dimse.procedure_step_contexts()
@@ -470,7 +494,30 @@ async def test_a_procedure_step_of_what_is_none_is_refused() -> None:
                 with pytest.raises(dimse.LocalProtocolError, match="ReasonForCancellation"):
                     await work.cancel(dimse.Code("110514", "DCM"))
                 await work.cancel(code=("110514", "DCM", "Incorrect worklist entry selected"))
-        assert steps.states == {uid: dimse.StepState.CANCELED}
+            assert steps.states == {uid: dimse.StepState.CANCELED}
+            for wrong in (
+                lambda work: work.update(progress=50, description=5),
+                lambda work: work.update(progress="half"),
+                lambda work: work.complete(workitem="110001"),
+                lambda work: work.complete(workitem=WORKITEM, station="here"),
+                lambda work: work.complete(performed="x"),
+                lambda work: work.complete(workitem=WORKITEM, outputs=["x"]),
+                lambda work: work.cancel(5),
+                lambda work: work.update(ContactURI=5),
+            ):
+                uid = await ups.create("Step")
+                with pytest.raises(dimse.LocalProtocolError):
+                    async with ups.claim(uid) as work:
+                        await wrong(work)
+                assert steps.states[uid] is dimse.StepState.CANCELED
+            uid = await ups.create("Step", workitem=WORKITEM)
+            async with ups.claim(uid) as work:
+                with pytest.raises(dimse.LocalProtocolError):
+                    await work.update(progress=50, description=5)
+                await work.update(progress=60)
+                await work.complete()
+            with pytest.raises(dimse.LocalProtocolError, match="ReasonForCancellation"):
+                await ups.request_cancel(uid, reason=5)
     for wrong in ("127.0.0.1", None):
         with pytest.raises(dimse.LocalProtocolError, match="procedure_step_contexts"):
             dimse.UnifiedProcedureSteps(wrong)  # type: ignore[arg-type]
