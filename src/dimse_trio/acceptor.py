@@ -36,6 +36,7 @@ from .handlers import method_of
 from .link import Link
 from .performance import Environment, OpenSubAssociation
 from .protocol.acceptance import answer
+from .protocol.errors import ProtocolError
 from .protocol.events import AssociateRequested
 from .protocol.negotiation import (
     PresentationContext,
@@ -86,22 +87,29 @@ class Acceptor:
     async def _serve_to_its_end(self, stream: trio.abc.Stream, beyond: trio.Nursery) -> None:
         if len(self._unassociated) >= self._settings.max_unassociated:
             self.drop_unassociated()
+        peer = peer_address_of(stream) or "a stream"
         with trio.CancelScope() as newcomer:
             self._unassociated[newcomer] = None
             try:
                 await self._serve(stream, newcomer, beyond)
             except AssociationError as error:
-                logger.info("connection ended: %s", error)
+                self._log_end(peer, error)
             except BaseException as error:  # the listener outlives whatever one connection does
                 if not is_failure(error):
                     raise
                 if all(isinstance(leaf, AssociationError) for leaf in leaves(error)):
-                    logger.info("connection ended: %s", next(leaves(error)))
+                    self._log_end(peer, next(leaves(error)))
                 else:
-                    logger.error("connection failed", exc_info=error)
+                    logger.error("%s: connection failed", peer, exc_info=error)
             finally:
                 self._associating(newcomer)
                 await trio.aclose_forcefully(stream)
+
+    @staticmethod
+    def _log_end(peer: str, error: BaseException) -> None:
+        """Say how a connection ended that was not released; louder if DICOM was not spoken."""
+        level = logging.WARNING if isinstance(error.__cause__, ProtocolError) else logging.INFO
+        logger.log(level, "%s: connection ended: %s", peer, error)
 
     def drop_unassociated(self) -> None:
         """Close the connection that has waited longest without asking for an association."""

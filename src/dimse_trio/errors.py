@@ -205,7 +205,9 @@ def ended_by(event: object) -> AssociationError:
         case ProviderAborted(error=None) | None:
             return AssociationAborted(f"the connection was lost; {TRY_AGAIN}")
         case ProviderAborted(error=error) | Refused(error=error):
-            return AssociationAborted(f"aborted, because the peer broke the protocol: {error}")
+            aborted = AssociationAborted(f"aborted, because the peer broke the protocol: {error}")
+            aborted.__cause__ = error
+            return aborted
         case _:
             return AssociationClosed("the peer released the association")
 

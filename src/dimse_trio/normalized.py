@@ -23,9 +23,8 @@ from .protocol.messages import (
     Request,
     Response,
 )
-from .protocol.negotiation import AcceptedContext
+from .protocol.negotiation import AcceptedContext, refuse_keyword
 from .protocol.status import Status, StatusCategory
-from .protocol.uids import uid_of
 from .requests import decode_aside, is_uid
 from .sources import BytesSource
 
@@ -296,9 +295,8 @@ def _check_uids(sop_class_uid: object, sop_instance_uid: object) -> None:
             continue
         if not isinstance(uid, str):
             raise TypeError(f"{name} is a UID as text, not {type(uid).__name__}")
-        if name == "sop_class_uid" and uid[:1].isalpha():
-            uid_of(uid)  # which names the keywords that are near
-            raise LocalProtocolError(f"{name} {uid!r} is a keyword: write uid_of({uid!r})")
+        if name == "sop_class_uid":
+            refuse_keyword(name, uid)
         if not is_uid(uid):
             raise LocalProtocolError(f"{name} {uid[:80]!r} is not a UID")
 

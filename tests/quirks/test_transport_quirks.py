@@ -75,7 +75,9 @@ async def test_quirk_33_another_protocol_on_a_plain_port(
             assert server.statistics().associations_open == 0
             async with dimse.open_association("127.0.0.1", server.port) as association:
                 await association.echo()
-    assert any(said in message for message in messages)
+    [message] = [message for message in messages if said in message]
+    assert message.startswith("127.0.0.1:")
+    assert [r.levelname for r in caplog.records if said in r.getMessage()] == ["WARNING"]
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from .pdus import (
     SOPClassExtended,
     UserInformation,
 )
-from .uids import NATIVE_TRANSFER_SYNTAXES, SOP_CLASSES, uid_name
+from .uids import NATIVE_TRANSFER_SYNTAXES, SOP_CLASSES, uid_name, uid_of
 
 MAX_CONTEXTS = 128
 """Context IDs are odd bytes, so an association has at most 128 contexts (PS3.8 §9.3.2.2)."""
@@ -71,6 +71,17 @@ class PresentationContext:
     general_classes: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=syntaxes)
 
 
+def refuse_keyword(name: str, uid: str) -> None:
+    """Refuse the keyword of a UID in its place.
+
+    Raises:
+        LocalProtocolError: It is a keyword, or looks like one; the message names those near.
+    """
+    if uid[:1].isalpha():
+        uid_of(uid)  # which says what is near
+        raise LocalProtocolError(f"{name} {uid!r} is a keyword: write uid_of({uid!r})")
+
+
 def checked_contexts(contexts: object) -> list[PresentationContext]:
     """What was given for presentation contexts, as a list of them.
 
@@ -83,10 +94,15 @@ def checked_contexts(contexts: object) -> list[PresentationContext]:
     checked: list[PresentationContext] = []
     for item in cast("Iterable[object]", given):
         if not isinstance(item, PresentationContext):
-            advice = f": write PresentationContext({item!r})" if isinstance(item, str) else ""
+            advice = ""
+            if isinstance(item, str):
+                refuse_keyword("a context", item)
+                advice = f": write PresentationContext({item!r})"
             raise LocalProtocolError(
                 f"contexts are PresentationContexts, and {item!r} is {type(item).__name__}{advice}"
             )
+        for uid in (item.abstract_syntax, *item.transfer_syntaxes, *item.general_classes):
+            refuse_keyword("of a context", uid)
         checked.append(item)
     return checked
 
