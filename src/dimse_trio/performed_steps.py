@@ -20,7 +20,8 @@ from .datasets import items_of, text_of
 from .errors import ContextNotAccepted, DimseError, LocalProtocolError, StatusError
 from .protocol.negotiation import PresentationContext
 from .protocol.status import Status
-from .protocol.uids import new_uid, uid_of
+from .protocol.uids import SOP_CLASSES, new_uid, uid_of
+from .references import SOPReference, reference_items
 from .requests import is_uid
 from .step_rules import (
     COMPLETED,
@@ -71,15 +72,15 @@ class PerformedSeries:
     Attributes:
         series_instance_uid: The series.
         protocol_name: By which protocol it was made.
-        images: SOP Class UID and SOP Instance UID of each image.
+        images: Each image, by SOP Class UID and SOP Instance UID or as a `SOPReference`.
         non_images: The same of what is no image, such as presentation states.
         attributes: Other attributes of the item by keyword, such as `SeriesDescription`.
     """
 
     series_instance_uid: str
     protocol_name: str
-    images: Iterable[tuple[str, str]] = attrs.field(default=(), repr=False)
-    non_images: Iterable[tuple[str, str]] = attrs.field(default=(), repr=False)
+    images: Iterable[tuple[str, str] | SOPReference] = attrs.field(default=(), repr=False)
+    non_images: Iterable[tuple[str, str] | SOPReference] = attrs.field(default=(), repr=False)
     attributes: dict[str, Any] = attrs.field(factory=dict[str, Any], repr=False, kw_only=True)
 
     def item(self) -> Dataset:
@@ -90,10 +91,8 @@ class PerformedSeries:
         check_value("SeriesInstanceUID", "UI", self.series_instance_uid)
         item.SeriesInstanceUID = self.series_instance_uid
         item.ProtocolName = self.protocol_name
-        item.ReferencedImageSequence = [_reference(uids) for uids in self.images]
-        item.ReferencedNonImageCompositeSOPInstanceSequence = [
-            _reference(uids) for uids in self.non_images
-        ]
+        item.ReferencedImageSequence = [*map(_reference, self.images)]
+        item.ReferencedNonImageCompositeSOPInstanceSequence = [*map(_reference, self.non_images)]
         set_attributes(item, self.attributes)
         ask_for(item, SERIES_2)
         return item
@@ -361,22 +360,20 @@ def _changes(series: tuple[PerformedSeries, ...], attributes: dict[str, Any]) ->
     return changes
 
 
-def _reference(uids: object) -> Dataset:
-    from pydicom import Dataset
-
-    match uids:
-        case (str(sop_class_uid), str(sop_instance_uid)) if is_uid(sop_class_uid) and is_uid(
-            sop_instance_uid
-        ):
+def _reference(reference: object) -> Dataset:
+    match reference:
+        case SOPReference():
             pass
+        case (str(sop_class), str(instance)) if (
+            is_uid(sop_class) and is_uid(instance) and instance not in SOP_CLASSES
+        ):
+            reference = SOPReference(sop_class, instance)
         case _:
             raise LocalProtocolError(
-                "a PerformedSeries refers to an instance by (SOP Class UID, SOP Instance UID)"
+                "a PerformedSeries refers to an instance by (SOP Class UID, SOP Instance UID), or"
+                f" a SOPReference, not by {type(reference).__name__}, nor the other way round"
             )
-    reference = Dataset()
-    reference.ReferencedSOPClassUID = sop_class_uid
-    reference.ReferencedSOPInstanceUID = sop_instance_uid
-    return reference
+    return reference_items([reference])[0]
 
 
 def _copy(source: Dataset, target: Dataset, keywords: Iterable[str]) -> None:

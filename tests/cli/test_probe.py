@@ -74,7 +74,7 @@ async def test_each_class_and_transfer_syntax_has_its_own_answer(tmp_path: Path)
     assert found["echo"]["milliseconds"] > 0
 
 
-class OnlyOnce(dimse.EchoSCP):
+class OneAtMost(dimse.EchoSCP):
     """Accepts one association, and leaves others without an answer."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class OnlyOnce(dimse.EchoSCP):
 
 
 async def test_what_was_found_out_is_said_when_the_time_is_over() -> None:
-    async with served(OnlyOnce()) as peer:
+    async with served(OneAtMost()) as peer:
         ended = await run("probe", *peer, "--timeout", 3, "--json")
     ended.check(5, "timed out")
     (found,) = ended.objects

@@ -426,6 +426,10 @@ WHO = {"Modality": "CT", "PerformedStationAETitle": "SCANNER"}
         (lambda: dimse.PerformedSeries("abc", "HEAD").item(), "SeriesInstanceUID .* UI"),
         (lambda: dimse.PerformedSeries("1.2", "HEAD", ["1.2.3"]).item(), "refers to an instance"),
         (
+            lambda: dimse.PerformedSeries("1.2", "H", [("1.2.3", CT)]).item(),
+            "other way round",
+        ),
+        (
             lambda: dimse.PerformedSeries("1.2", "H", [("CT", "1.2")]).item(),
             "refers to an instance",
         ),

@@ -235,6 +235,13 @@ async def test_only_a_strict_scp_wants_a_series_of_a_discontinued_step() -> None
                 await performed.discontinue()
 
 
+def test_a_series_refers_to_instances_in_two_ways() -> None:
+    [uids] = SERIES.images
+    assert isinstance(uids, tuple)
+    named = dimse.PerformedSeries("1.2.4", "HEAD", [dimse.SOPReference(*uids)])
+    assert named.item() == SERIES.item()
+
+
 def test_the_reason_why_a_step_is_discontinued_is_made_with_it() -> None:
     made = dimse.performed_step_attributes(**UNSCHEDULED)
     assert made.PerformedProcedureStepDiscontinuationReasonCodeSequence == []
