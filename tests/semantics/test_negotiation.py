@@ -218,7 +218,7 @@ async def test_an_identity_can_be_the_reason_to_reject(autojump_clock: trio.abc.
     def admit(request: dimse.AssociationRequest) -> dimse.Admission:
         identity = request.user_identity
         if identity is None or (identity.name, identity.passcode) != ("me", "secret"):
-            raise dimse.Reject(dimse.RejectReason.NO_REASON_GIVEN)
+            raise dimse.Reject(dimse.RejectReason.PROVIDER_NO_REASON_GIVEN)
         return dimse.Admission(user_identity_response=b"")
 
     right = dimse.UserIdentity.username_and_passcode("me", "secret", response_requested=True)
@@ -226,9 +226,13 @@ async def test_an_identity_can_be_the_reason_to_reject(autojump_clock: trio.abc.
     async with associated_pair(Admitting(admit), user_identity=right) as association:
         assert association.negotiated.user_identity_response == b""
     for identity in (wrong, None):
-        with pytest.raises(dimse.AssociationRejected):
+        with pytest.raises(dimse.AssociationRejected) as caught:
             async with associated_pair(Admitting(admit), user_identity=identity):
                 pass
+        assert (caught.value.result, caught.value.source) == (
+            dimse.RejectResult.PERMANENT,
+            dimse.RejectSource.SERVICE_PROVIDER_ACSE,
+        )
 
 
 @pytest.mark.parametrize(
