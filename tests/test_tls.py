@@ -87,6 +87,18 @@ def test_a_profile_has_only_forward_secrecy_and_aead(pem: PEM, name: str, server
             assert not cipher["name"].startswith("DHE-")
 
 
+def test_the_extended_profile_has_the_cipher_suites_of_its_clause_and_no_others() -> None:
+    ciphers = dimse.tls_profile("bcp195-extended").get_ciphers()
+    assert {cipher["name"] for cipher in ciphers if cipher["protocol"] == "TLSv1.2"} == {
+        "ECDHE-ECDSA-AES128-GCM-SHA256",
+        "ECDHE-ECDSA-AES256-GCM-SHA384",
+        "ECDHE-RSA-AES128-GCM-SHA256",
+        "ECDHE-RSA-AES256-GCM-SHA384",
+        "DHE-RSA-AES128-GCM-SHA256",
+        "DHE-RSA-AES256-GCM-SHA384",
+    }
+
+
 def test_who_must_show_a_certificate(pem: PEM) -> None:
     assert pem.client().verify_mode is ssl.CERT_REQUIRED
     assert pem.client().check_hostname

@@ -121,7 +121,10 @@ def test_query_options_come_back(options: QueryOptions) -> None:
     assert decode_query_options(encode_options(STUDY_ROOT_FIND, options)) == options
 
 
-@given(st.binary(max_size=20), st.sampled_from([STUDY_ROOT_FIND, STUDY_ROOT_MOVE, MODALITY_WORKLIST_FIND, CT, "1.2"]))
+@given(
+    st.binary(max_size=20),
+    st.sampled_from([STUDY_ROOT_FIND, STUDY_ROOT_MOVE, MODALITY_WORKLIST_FIND, CT, "1.2"]),
+)
 def test_any_bytes_mean_something(information: bytes, uid: str) -> None:
     item = SOPClassExtended(uid, information)
     decode_query_options(item)

@@ -124,9 +124,7 @@ Options = QueryOptions | StorageOptions | bytes
 """Options of a SOP class; bytes for what is not known here."""
 
 
-def encode_options(
-    sop_class_uid: str, options: Options, *, proposed: int = 0
-) -> SOPClassExtended:
+def encode_options(sop_class_uid: str, options: Options, *, proposed: int = 0) -> SOPClassExtended:
     """The sub-item that says it; of query options as many bytes as are needed.
 
     An answer gives the number of bytes that were `proposed`.
