@@ -23,7 +23,7 @@ class Ward:
     ) -> AsyncGenerator[dimse.Admission]:
         user = request.user_identity
         if user is None or not self.knows(user):
-            raise dimse.Reject(dimse.RejectReason.NO_REASON_GIVEN)
+            raise dimse.Reject(dimse.RejectReason.PROVIDER_NO_REASON_GIVEN)
         print(f"{user.name} came from {request.calling_ae_title}")
         yield dimse.Admission(user_identity_response=b"")
         print(f"{user.name} left")

@@ -277,7 +277,7 @@ def test_identity_lets_in_who_is_known() -> None:
         "ada came from DIMSE-TRIO",
         "ada left",
         "ada: Success (0x0000), identity looked at: True",
-        "eve: association rejected (permanent, service user, no reason given)",
+        "eve: association rejected (permanent, service provider acse, provider no reason given)",
     ]
 
 

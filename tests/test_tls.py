@@ -15,6 +15,7 @@ import trio
 import trustme
 
 import dimse_trio as dimse
+from dimse_trio.tls import handshake
 from interop.samples import Sample
 from interop.shelf import Shelf
 from quirks.tools import listening, logged
@@ -85,6 +86,18 @@ def test_a_profile_has_only_forward_secrecy_and_aead(pem: PEM, name: str, server
             assert cipher["name"].startswith(("ECDHE-", "DHE-"))
         if name == "bcp195":
             assert not cipher["name"].startswith("DHE-")
+
+
+def test_the_extended_profile_has_the_cipher_suites_of_its_clause_and_no_others() -> None:
+    ciphers = dimse.tls_profile("bcp195-extended").get_ciphers()
+    assert {cipher["name"] for cipher in ciphers if cipher["protocol"] == "TLSv1.2"} == {
+        "ECDHE-ECDSA-AES128-GCM-SHA256",
+        "ECDHE-ECDSA-AES256-GCM-SHA384",
+        "ECDHE-RSA-AES128-GCM-SHA256",
+        "ECDHE-RSA-AES256-GCM-SHA384",
+        "DHE-RSA-AES128-GCM-SHA256",
+        "DHE-RSA-AES256-GCM-SHA384",
+    }
 
 
 def test_who_must_show_a_certificate(pem: PEM) -> None:
@@ -377,3 +390,40 @@ async def test_cancelling_a_handshake_closes_the_connection(pem: PEM) -> None:
         nursery.cancel_scope.cancel()
         with trio.CancelScope(shield=True), trio.fail_after(5):
             await closed.wait()
+
+
+@attrs.define
+class Damaging(trio.abc.Stream):
+    """A connection that is whole until `damage`, and notes what is sent from then on."""
+
+    stream: trio.SocketStream
+    damage: bool = False
+    sent: list[int] = attrs.field(factory=list)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if self.damage:
+            self.sent.append(len(data))
+        await self.stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self.stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        data = bytes(await self.stream.receive_some(max_bytes))
+        return data[:-1] + bytes([data[-1] ^ 1]) if self.damage and data else data
+
+    async def aclose(self) -> None:
+        await self.stream.aclose()
+
+
+async def test_a_damaged_record_ends_the_association_and_no_abort_is_sent(pem: PEM) -> None:
+    async with dimse.open_server(Shelf(), ssl_context=pem.server()) as server:
+        connection = Damaging(await trio.open_tcp_stream("127.0.0.1", server.port))
+        tls = await handshake(connection, pem.client(), server_hostname="127.0.0.1")
+        with pytest.raises(dimse.AssociationAborted, match="connection was lost") as caught:
+            async with dimse.associate_over(tls) as association:
+                await association.echo()
+                connection.damage = True
+                await association.echo()
+        assert (caught.value.source, caught.value.reason) == (None, None)
+        assert len(connection.sent) == 1  # the C-ECHO

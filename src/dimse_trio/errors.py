@@ -267,7 +267,10 @@ class StatusError(DimseError):
 
 
 class Reject(DimseError):
-    """Raised by `handle_association` to reject an association (PS3.8 §9.3.4)."""
+    """Raised by `handle_association` to reject an association (PS3.8 §9.3.4).
+
+    A user identity is refused with `RejectReason.PROVIDER_NO_REASON_GIVEN` (PS3.7 §D.3.3.7.3).
+    """
 
     def __init__(
         self,

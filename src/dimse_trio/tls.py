@@ -29,7 +29,8 @@ class TLSProfile:
 
     Attributes:
         clause: Where PS3.15 has it.
-        ciphers: The TLS 1.2 cipher suites in OpenSSL's words; those of TLS 1.3 are all right.
+        ciphers: The TLS 1.2 cipher suites in OpenSSL's words. Those of TLS 1.3 are OpenSSL's
+            own choice, which Python cannot change before 3.15.
     """
 
     clause: str
@@ -45,7 +46,7 @@ TLS_PROFILES = {
         "PS3.15 §B.10, of editions until 2022", "ECDHE+AESGCM:DHE+AESGCM:!aDSS"
     ),
     "bcp195-extended": TLSProfile(
-        "PS3.15 §B.11, of editions until 2022", "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:!aDSS"
+        "PS3.15 §B.11, of editions until 2022", "ECDHE+AESGCM:DHE+AESGCM:!aDSS"
     ),
 }
 """The profiles by name. All are TLS 1.2 and 1.3, with forward secrecy and AEAD ciphers."""

@@ -24,7 +24,7 @@ class Doorkeeper:
     async def handle_association(self, request: dimse.AssociationRequest) -> AsyncGenerator[None]:
         self.seen.append(request.user_identity)
         if request.user_identity is not None and request.user_identity.passcode == "wrong":
-            raise dimse.Reject
+            raise dimse.Reject(dimse.RejectReason.PROVIDER_NO_REASON_GIVEN)
         yield
 
     async def handle_echo(self, request: dimse.EchoRequest) -> dimse.Status:
@@ -61,7 +61,7 @@ async def test_the_passcode_may_be_in_the_environment() -> None:
         peer = f"127.0.0.1:{server.port}"
         (await run("echo", peer, "--user", "me")).check_done()
         ended = await run("echo", peer, "--user", "me", DIMSE_TRIO_PASSCODE="wrong")
-        ended.check(4, "no reason given")
+        ended.check(4, "service provider acse")
     assert handler.seen == [
         dimse.UserIdentity.username("me"),
         dimse.UserIdentity.username_and_passcode("me", "wrong"),

@@ -271,6 +271,7 @@ def rejecting(reason: dimse.RejectReason) -> object:
         (dimse.RejectReason.CALLED_AE_TITLE_NOT_RECOGNIZED, "it is not 'KEEPER'"),
         (dimse.RejectReason.CALLING_AE_TITLE_NOT_RECOGNIZED, "have 'US' and this machine's"),
         (dimse.RejectReason.NO_REASON_GIVEN, "the peer gives no reason"),
+        (dimse.RejectReason.PROVIDER_NO_REASON_GIVEN, "it may want a --user, or another"),
         (dimse.RejectReason.LOCAL_LIMIT_EXCEEDED, "try again later"),
     ],
 )

@@ -26,6 +26,7 @@ from dimse_trio.testing import ScriptedPeer, associated_pair
 from .script import instance, served
 
 FIND = dimse.uid_of("StudyRootQueryRetrieveInformationModelFind")
+WORKLIST = dimse.uid_of("ModalityWorklistInformationModelFind")
 CT = dimse.uid_of("CTImageStorage")
 ECHO = dimse.uid_of("Verification")
 PRIVATE_CT = "1.2.826.0.1.3680043.2.1143.1"
@@ -95,6 +96,32 @@ async def test_what_is_not_proposed_is_not_agreed_on(autojump_clock: trio.abc.Cl
         assert association.negotiated.storage_options(CT) is None
         await association.find_studies(PatientName="A")
         assert handler.agreed == [dimse.QueryOptions()]
+
+
+async def test_a_worklist_is_relational_and_combines_dates_with_times_in_any_case(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    class Listing:
+        query_sop_classes = (WORKLIST,)
+        query_options = dimse.QueryOptions(timezone=True)
+
+        async def handle_find(self, request: dimse.FindRequest) -> AsyncGenerator[Dataset]:
+            heard.append(request.options)
+            return
+            yield
+
+    heard: list[dimse.QueryOptions] = []
+    always = dimse.QueryOptions(relational=True, date_time=True)
+    agreed = attrs.evolve(always, timezone=True)
+    asked = dimse.QueryOptions(fuzzy_names=True, timezone=True)
+    for proposed, expected, said in ((None, always, []), (asked, agreed, [b"\1\1\0\1"])):
+        contexts = [dimse.PresentationContext(WORKLIST, options=proposed)]
+        async with associated_pair(Listing(), contexts=contexts) as association:
+            negotiated = association.negotiated
+            assert negotiated.query_options(WORKLIST) == expected
+            assert [item.information for item in negotiated.extended] == said
+            await association.find(Dataset(), model=WORKLIST)
+            assert heard.pop() == expected
 
 
 async def test_a_handler_without_options_answers_nothing(autojump_clock: trio.abc.Clock) -> None:
@@ -191,7 +218,7 @@ async def test_an_identity_can_be_the_reason_to_reject(autojump_clock: trio.abc.
     def admit(request: dimse.AssociationRequest) -> dimse.Admission:
         identity = request.user_identity
         if identity is None or (identity.name, identity.passcode) != ("me", "secret"):
-            raise dimse.Reject(dimse.RejectReason.NO_REASON_GIVEN)
+            raise dimse.Reject(dimse.RejectReason.PROVIDER_NO_REASON_GIVEN)
         return dimse.Admission(user_identity_response=b"")
 
     right = dimse.UserIdentity.username_and_passcode("me", "secret", response_requested=True)
@@ -199,9 +226,13 @@ async def test_an_identity_can_be_the_reason_to_reject(autojump_clock: trio.abc.
     async with associated_pair(Admitting(admit), user_identity=right) as association:
         assert association.negotiated.user_identity_response == b""
     for identity in (wrong, None):
-        with pytest.raises(dimse.AssociationRejected):
+        with pytest.raises(dimse.AssociationRejected) as caught:
             async with associated_pair(Admitting(admit), user_identity=identity):
                 pass
+        assert (caught.value.result, caught.value.source) == (
+            dimse.RejectResult.PERMANENT,
+            dimse.RejectSource.SERVICE_PROVIDER_ACSE,
+        )
 
 
 @pytest.mark.parametrize(

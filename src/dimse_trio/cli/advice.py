@@ -30,6 +30,10 @@ _REJECTED: dict[dimse.RejectReason, str] = {
         "the peer gives no reason: AE titles (--aec, --aet) or this machine's address may be"
         " unknown to it, or it wants a --user; its log should say"
     ),
+    dimse.RejectReason.PROVIDER_NO_REASON_GIVEN: (
+        "the peer gives no reason, and that is how one refuses who asks: it may want a --user, or"
+        " another; its log should say"
+    ),
     dimse.RejectReason.TEMPORARY_CONGESTION: "the peer is busy: try again later",
     dimse.RejectReason.LOCAL_LIMIT_EXCEEDED: (
         "the peer has as many associations as it takes: try again later, and have its limit raised"

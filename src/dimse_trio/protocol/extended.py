@@ -2,8 +2,9 @@
 
 A requestor proposes options for a SOP class, an acceptor answers which of them it will go by, and
 what neither mentions has its default (PS3.7 §D.3.3.5). The bytes are defined by service class: for
-Query/Retrieve by PS3.4 Tables C.5-1 to C.5-4, for Modality Worklist by §K.5.1, for storage by
-Table B.3-1. Either side may send fewer bytes, or, some day, more.
+Query/Retrieve by PS3.4 Tables C.5-1 to C.5-4, for Modality Worklist by §K.5.1, which the Unified
+Procedure Step goes by too (§CC.3.2), for storage by Table B.3-1. Either side may send fewer bytes,
+or, some day, more.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import enum
 import attrs
 
 from .pdus import SOPClassExtended
-from .uids import SOP_CLASSES, Service
+from .uids import MODALITY_WORKLIST_FIND, SOP_CLASSES, Service, uid_of
 
 STORAGE_SERVICE_CLASS = "1.2.840.10008.4.2"
 """The Storage Service Class, as Common Extended Negotiation names it (PS3.4 §B.3.1.4)."""
@@ -22,6 +23,9 @@ STORAGE_SERVICE_CLASS = "1.2.840.10008.4.2"
 @attrs.frozen(kw_only=True)
 class QueryOptions:
     """Options of a C-FIND, C-MOVE or C-GET SOP class (PS3.4 §C.5).
+
+    Modality Worklist and Unified Procedure Step have four of them: `fuzzy_names` and `timezone` are
+    negotiated, `relational` and `date_time` are so in any case (§K.5.1, §CC.3.2).
 
     Attributes:
         relational: Keys of higher levels may be left out (PS3.4 §C.4.1.2.2.1).
@@ -47,15 +51,44 @@ class QueryOptions:
         return QueryOptions(**{n: getattr(self, n) and getattr(other, n) for n in names})
 
 
-_OPTION_BYTES: dict[Service, tuple[str, ...]] = {
-    Service.FIND: tuple(attrs.fields_dict(QueryOptions)),
-    Service.MOVE: ("relational", "enhanced_conversion"),
-    Service.GET: ("relational", "enhanced_conversion"),
-    Service.NORMALIZED: tuple(attrs.fields_dict(QueryOptions)),  # Unified Procedure Step's C-FIND
+@attrs.frozen
+class _Layout:
+    """What the bytes say, one option each.
+
+    Attributes:
+        options: Of each byte, in order.
+        always: How many of them, from the first, are 1 whatever is asked and answered.
+        least: As many bytes are sent at least.
+        matched: An answer has as many bytes as the proposal, up to this many.
+    """
+
+    options: tuple[str, ...]
+    always: int = 0
+    least: int = 1
+    matched: int = 1
+
+
+_RETRIEVE = _Layout(("relational", "enhanced_conversion"))
+_WORKLIST = _Layout(
+    ("relational", "date_time", "fuzzy_names", "timezone"), always=2, least=3, matched=4
+)
+_LAYOUTS: dict[Service | str, _Layout] = {
+    Service.FIND: _Layout(tuple(attrs.fields_dict(QueryOptions))),
+    Service.MOVE: _RETRIEVE,
+    Service.GET: _RETRIEVE,
+    Service.NORMALIZED: _WORKLIST,  # Unified Procedure Step's C-FIND
+    uid_of("UnifiedProcedureStepQuery"): _WORKLIST,
+    MODALITY_WORKLIST_FIND: _WORKLIST,
 }
-"""What each byte says, by what the SOP class does."""
-QUERYING = frozenset(_OPTION_BYTES)
+"""By SOP class, else by what the SOP class does."""
+QUERYING = frozenset(each for each in _LAYOUTS if isinstance(each, Service))
 """Services whose classes have query options."""
+
+
+def _layout(sop_class_uid: str) -> _Layout:
+    entry = SOP_CLASSES.get(sop_class_uid)
+    service = entry.service if entry else Service.FIND
+    return _LAYOUTS.get(sop_class_uid) or _LAYOUTS.get(service) or _Layout(())
 
 
 class StorageLevel(enum.IntEnum):
@@ -91,8 +124,11 @@ Options = QueryOptions | StorageOptions | bytes
 """Options of a SOP class; bytes for what is not known here."""
 
 
-def encode_options(sop_class_uid: str, options: Options) -> SOPClassExtended:
-    """The sub-item that says it; of query options as many bytes as are needed."""
+def encode_options(sop_class_uid: str, options: Options, *, proposed: int = 0) -> SOPClassExtended:
+    """The sub-item that says it; of query options as many bytes as are needed.
+
+    An answer gives the number of bytes that were `proposed`.
+    """
     match options:
         case bytes():
             information = options
@@ -100,18 +136,22 @@ def encode_options(sop_class_uid: str, options: Options) -> SOPClassExtended:
             values = (options.level, 0, options.signature_level, 0, options.coercion, 0)
             information = bytes(value & 0xFF for value in values)
         case QueryOptions():
-            entry = SOP_CLASSES.get(sop_class_uid)
-            names = _OPTION_BYTES.get(entry.service if entry else Service.FIND, ())
-            information = bytes(getattr(options, name) for name in names)
-            information = information.rstrip(b"\0") or b"\0"
+            layout = _layout(sop_class_uid)
+            given = bytes(getattr(options, name) for name in layout.options)
+            information = (b"\1" * layout.always + given[layout.always :]).rstrip(b"\0")
+            length = max(layout.least, min(proposed, layout.matched))
+            information = information.ljust(length, b"\0")
     return SOPClassExtended(sop_class_uid, information)
 
 
 def decode_query_options(item: SOPClassExtended) -> QueryOptions:
-    """What a sub-item says of queries; bytes that are missing say no, others are not looked at."""
-    entry = SOP_CLASSES.get(item.sop_class_uid)
-    names = _OPTION_BYTES.get(entry.service if entry else Service.FIND, ())
-    return QueryOptions(**{n: b == 1 for n, b in zip(names, item.information, strict=False)})
+    """What a sub-item says of queries; bytes that are missing say no, others are not looked at.
+
+    Those that shall always be 1 are taken for it.
+    """
+    layout = _layout(item.sop_class_uid)
+    said = b"\1" * layout.always + item.information[layout.always :]
+    return QueryOptions(**{n: b == 1 for n, b in zip(layout.options, said, strict=False)})
 
 
 def decode_storage_options(item: SOPClassExtended) -> StorageOptions:
@@ -133,6 +173,10 @@ def answer_options(item: SOPClassExtended, offered: Options | None) -> SOPClassE
         case None:
             return None
         case QueryOptions():
-            return encode_options(item.sop_class_uid, decode_query_options(item) & offered)
+            return encode_options(
+                item.sop_class_uid,
+                decode_query_options(item) & offered,
+                proposed=len(item.information),
+            )
         case _:
             return encode_options(item.sop_class_uid, offered)

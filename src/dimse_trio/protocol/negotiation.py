@@ -197,9 +197,13 @@ class Negotiated:
         return (c for c in self.accepted.values() if c.abstract_syntax == abstract_syntax)
 
     def query_options(self, abstract_syntax: str) -> QueryOptions:
-        """The options agreed on for a class that queries or retrieves: none without an answer."""
-        item = self._extended(abstract_syntax)
-        return QueryOptions() if item is None else decode_query_options(item)
+        """The options agreed on for a class that queries or retrieves.
+
+        Without an answer they are those that need none: for a worklist `relational` and
+        `date_time` (PS3.4 §K.5.1), for Query/Retrieve none.
+        """
+        item = self._extended(abstract_syntax) or SOPClassExtended(abstract_syntax, b"")
+        return decode_query_options(item)
 
     def storage_options(self, abstract_syntax: str) -> StorageOptions | None:
         """What the acceptor says of storing a class; `None` without an answer."""
