@@ -67,7 +67,7 @@ def role(
         reftype="obj",
         reftarget=text.removesuffix("()"),
         refexplicit=True,
-        refwarn=False,
+        may_be_code=True,
     )
     return [reference], []
 
@@ -119,7 +119,7 @@ def resolve(
                     env, node["refdoc"], app.builder, "obj", candidate, node, content
                 )
     ours = target.startswith("dimse_trio") or target in known
-    if node.get("refwarn") is False or not ours or INTERNAL.fullmatch(target):
+    if node.get("may_be_code") or not ours or INTERNAL.fullmatch(target):
         return content
     return None
 
