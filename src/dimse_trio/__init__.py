@@ -40,15 +40,15 @@ if TYPE_CHECKING:
     from .contexts import default_contexts as default_contexts
     from .contexts import retrieve_contexts as retrieve_contexts
     from .contexts import split_instances as split_instances
-    from .datasets import CharacterSetError as CharacterSetError
-    from .datasets import DataSetError as DataSetError
     from .errors import AssociationAborted as AssociationAborted
     from .errors import AssociationClosed as AssociationClosed
     from .errors import AssociationError as AssociationError
     from .errors import AssociationRejected as AssociationRejected
     from .errors import AssociationTimeout as AssociationTimeout
+    from .errors import CharacterSetError as CharacterSetError
     from .errors import ConnectionFailed as ConnectionFailed
     from .errors import ContextNotAccepted as ContextNotAccepted
+    from .errors import DataSetError as DataSetError
     from .errors import DataSetTooLarge as DataSetTooLarge
     from .errors import DimseError as DimseError
     from .errors import HandlerError as HandlerError
@@ -186,10 +186,10 @@ else:
         "commitment_provider": "StorageCommitmentProvider",
         "config": "Limits Timeouts",
         "contexts": "contexts_for default_contexts retrieve_contexts split_instances",
-        "datasets": "CharacterSetError DataSetError",
         "errors": (
             "AssociationAborted AssociationClosed AssociationError AssociationRejected "
-            "AssociationTimeout ConnectionFailed ContextNotAccepted DataSetTooLarge "
+            "AssociationTimeout CharacterSetError ConnectionFailed ContextNotAccepted "
+            "DataSetError DataSetTooLarge "
             "DimseError HandlerError InvalidFile LocalProtocolError ProtocolError QueryError "
             "Reject RejectReason RejectResult RejectSource RemoteProtocolError StatusError"
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import datasets
+from .errors import CharacterSetError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -30,7 +31,7 @@ def encode_answer(data_set: Dataset, transfer_syntax_uid: str) -> bytes:
     set_character_set(data_set)
     try:
         return datasets.encode(data_set, transfer_syntax_uid)
-    except datasets.CharacterSetError:
+    except CharacterSetError:
         for element in data_set.iterall():
             if element.VR == "SQ":
                 for item in element.value or ():

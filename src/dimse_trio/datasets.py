@@ -10,9 +10,9 @@ import re
 import zlib
 from collections.abc import Collection, Iterable
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-from .errors import DimseError, LocalProtocolError
+from .errors import DataSetError, LocalProtocolError
 from .flat import encode_flat
 from .part10 import Instance, without_meta
 from .protocol.uids import (
@@ -22,14 +22,11 @@ from .protocol.uids import (
     IMPLICIT_VR_LITTLE_ENDIAN,
     uid_name,
 )
+from .texts import SPECIFIC_CHARACTER_SET, checked_texts
 
 if TYPE_CHECKING:
     from pydicom import Dataset
-    from pydicom.valuerep import PersonName
 
-SPECIFIC_CHARACTER_SET = 0x00080005
-_TEXT_VRS = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
-"""Those that Specific Character Set is for."""
 _GROUP_0008_LITTLE, _GROUP_0008_BIG = b"\x08\0", b"\0\x08"
 _WORD_LENGTHS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 _END, _END_VALUE = 0xFFFF_FFFD, b"end of the data set."
@@ -44,14 +41,6 @@ MAX_ATTRIBUTES = 1 << 17
 instances."""
 MAX_ATTRIBUTES_LENGTH = 1 << 26
 """Longest that a deflated one may become, in bytes."""
-
-
-class DataSetError(DimseError, ValueError):
-    """Bytes that are no data set of their transfer syntax, or a data set that cannot be encoded."""
-
-
-class CharacterSetError(DataSetError):
-    """A data set has text that its Specific Character Set has no characters for."""
 
 
 def decode(
@@ -226,87 +215,16 @@ def _write(data_set: Dataset, transfer_syntax_uid: str, implicit_vr: bool) -> by
     buffer = DicomBytesIO()
     buffer.is_implicit_VR = implicit_vr
     buffer.is_little_endian = transfer_syntax_uid != EXPLICIT_VR_BIG_ENDIAN
-    names: list[PersonName] = []
     try:
-        _check_texts(data_set, ["iso8859"], names)
-        write_dataset(buffer, data_set)
+        with checked_texts(data_set):
+            write_dataset(buffer, data_set)
     except DataSetError:
         raise
     except Exception as error:  # as above
         raise DataSetError(
             f"cannot encode in {uid_name(transfer_syntax_uid)}: {_without_values(error)}"
         ) from None
-    finally:
-        for name in names:  # pydicom keeps the bytes, and would write them in any character set
-            name.original_string = cast("bytes", None)
     return buffer.getvalue()
-
-
-def _check_texts(data_set: Dataset, encodings: list[str], names: list[PersonName]) -> None:
-    """Refuse text for which pydicom would write question marks; `names` get those of no bytes.
-
-    Args:
-        data_set: What is to be written.
-        encodings: Python's names of the character sets, where the data set does not say itself.
-        names: Where the names are put that were made of text, not read.
-    """
-    from pydicom.charset import convert_encodings
-    from pydicom.datadict import keyword_for_tag
-    from pydicom.valuerep import PersonName
-
-    if SPECIFIC_CHARACTER_SET in data_set:
-        encodings = convert_encodings(data_set.SpecificCharacterSet)
-    for element in data_set.values():
-        if element.is_raw:
-            continue  # it is written as it came
-        value = cast("Any", element.value)
-        if element.VR == "SQ":
-            for item in value or ():
-                _check_texts(item, encodings, names)
-        elif element.VR in _TEXT_VRS:
-            several = not isinstance(value, str) and hasattr(value, "append")
-            for each in value if several else [value]:
-                keyword = keyword_for_tag(element.tag) or str(element.tag)
-                if each and not isinstance(each, str | bytes | PersonName):
-                    raise DataSetError(f"{keyword} is text, not {type(each).__name__}")
-                if not _text_fits(each, encodings, names):
-                    raise CharacterSetError(
-                        f"{keyword} does not fit the Specific Character Set; ISO_IR 192 is UTF-8,"
-                        " which has all characters"
-                    )
-
-
-def _text_fits(value: Any, encodings: list[str], names: list[PersonName]) -> bool:
-    """Whether text, or a name, is in the character sets, or is written as it was read."""
-    from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
-
-    if not value or isinstance(value, bytes):
-        return True
-    if isinstance(value, str):
-        return _fits(value, encodings, TEXT_VR_DELIMS)
-    if value.original_string is None:
-        names.append(value)
-    elif value.encodings in (None, tuple(encodings)):
-        return True
-    groups = (group for component in value.components for group in component.split("^"))
-    return all(_fits(group, encodings, PN_DELIMS) for group in groups)
-
-
-def _fits(text: str, encodings: list[str], delimiters: set[int]) -> bool:
-    """Whether text is the same when it has been encoded and decoded, as pydicom does it."""
-    from pydicom.charset import decode_bytes, encode_string
-
-    def has(encoding: str, character: str) -> bool:
-        try:
-            return bool(character.encode(encoding))
-        except UnicodeError:
-            return False
-
-    if text.isascii() or encodings[0] == "UTF8":
-        return True
-    if not all(any(has(encoding, each) for encoding in encodings) for each in set(text)):
-        return False  # for which pydicom would warn, too
-    return decode_bytes(encode_string(text, encodings), encodings, delimiters) == text
 
 
 def convert(instance: Instance, transfer_syntax_uid: str) -> bytes:

@@ -34,8 +34,10 @@ __all__ = [
     "AssociationError",
     "AssociationRejected",
     "AssociationTimeout",
+    "CharacterSetError",
     "ConnectionFailed",
     "ContextNotAccepted",
+    "DataSetError",
     "DataSetTooLarge",
     "DimseError",
     "HandlerError",
@@ -284,6 +286,14 @@ class Reject(DimseError):
 
 class InvalidFile(DimseError, ValueError):
     """A file that cannot be sent: it is not DICOM, or lacks its File Meta Information."""
+
+
+class DataSetError(DimseError, ValueError):
+    """Bytes that are no data set of their transfer syntax, or a data set that cannot be encoded."""
+
+
+class CharacterSetError(DataSetError):
+    """A data set has text that its Specific Character Set has no characters for."""
 
 
 class DataSetTooLarge(DimseError):

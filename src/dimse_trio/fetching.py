@@ -18,10 +18,10 @@ import trio
 
 from .association import Association
 from .commitment import CommitmentListener, CommitmentResult, commitment_contexts
-from .datasets import DataSetError
 from .errors import (
     AssociationRejected,
     ContextNotAccepted,
+    DataSetError,
     DimseError,
     LocalProtocolError,
     StatusError,

@@ -11,11 +11,12 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
+from .texts import TEXT_VRS
+
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 _ASCII_VRS = frozenset(("AE", "AS", "CS", "DA", "DT", "TM", "UI", "UR"))
-_TEXT_VRS = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
 _NUMBER_VRS = frozenset(("DS", "IS"))
 _BINARY_VRS = {"US": "<H", "UL": "<L", "SS": "<h", "SL": "<l"}
 _LONG_VRS = frozenset(("UC", "UR", "UT"))
@@ -69,7 +70,7 @@ def _value(vr: str, value: Any, codec: str) -> bytes:
         return b"".join(map(struct.Struct(_BINARY_VRS[vr]).pack, values))
     if vr in _NUMBER_VRS:
         raw = "\\".join(map(_number, values)).encode("ascii")
-    elif vr in _TEXT_VRS:
+    elif vr in TEXT_VRS:
         raw = "\\".join(map(_text, values)).encode(codec)
     elif vr in _ASCII_VRS:
         raw = "\\".join(values).encode("ascii")

@@ -6,7 +6,7 @@ import logging
 from typing import final
 
 from . import datasets
-from .datasets import DataSetError
+from .errors import DataSetError
 from .instruments import (
     Address,
     AssociationEnd,

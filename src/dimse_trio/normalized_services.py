@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from . import datasets
 from .character_sets import encode_answer
-from .errors import HandlerError, StatusError
+from .errors import DataSetError, HandlerError, StatusError
 from .handlers import NORMALIZED_METHODS
 from .normalized_requests import (
     NActionRequest,
@@ -133,7 +133,7 @@ def _encode(
         data_set = datasets.select(data_set, request.attribute_identifiers)
     try:
         return encode_answer(data_set, performance.context.transfer_syntax)
-    except datasets.DataSetError as error:
+    except DataSetError as error:
         raise HandlerError(f"{method.__qualname__} returned what cannot be encoded") from error
 
 

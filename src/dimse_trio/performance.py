@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 import trio
 
-from .datasets import DataSetError
 from .errors import (
     AssociationClosed,
     AssociationError,
+    DataSetError,
     DataSetTooLarge,
     LocalProtocolError,
     StatusError,

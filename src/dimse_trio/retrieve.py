@@ -15,8 +15,7 @@ import trio
 
 from . import datasets
 from .contexts import contexts_for, split_instances
-from .datasets import DataSetError
-from .errors import AssociationError, ContextNotAccepted, InvalidFile, StatusError
+from .errors import AssociationError, ContextNotAccepted, DataSetError, InvalidFile, StatusError
 from .part10 import Instance, path_of
 from .performance import Final, OperationCancelled, Performance
 from .protocol.messages import CGetRQ, CMoveRQ

@@ -17,11 +17,12 @@ import trio
 
 from .association import Association
 from .contexts import contexts_for, split_instances
-from .datasets import DataSetError, sop_uids
+from .datasets import sop_uids
 from .errors import (
     AssociationError,
     AssociationTimeout,
     ContextNotAccepted,
+    DataSetError,
     InvalidFile,
     StatusError,
 )

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from . import datasets
 from .character_sets import encode_answer
-from .errors import HandlerError, StatusError
+from .errors import DataSetError, HandlerError, StatusError
 from .normalized_services import NORMALIZED_PERFORMERS
 from .performance import Performance, Performer, is_final
 from .protocol.messages import (
@@ -87,7 +86,7 @@ async def _perform_find(performance: Performance) -> int:
             )
         try:
             data = encode_answer(match, syntax)
-        except datasets.DataSetError as error:
+        except DataSetError as error:
             raise HandlerError(f"{method.__qualname__} yielded what cannot be encoded") from error
         await performance.respond(Status.PENDING, data=data)
 

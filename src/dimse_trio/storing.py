@@ -18,8 +18,13 @@ import trio
 from . import datasets
 from .character_sets import set_character_set
 from .contexts import folder_error, storage_context, transcoding_context
-from .datasets import DataSetError
-from .errors import ConnectionFailed, ContextNotAccepted, InvalidFile, LocalProtocolError
+from .errors import (
+    ConnectionFailed,
+    ContextNotAccepted,
+    DataSetError,
+    InvalidFile,
+    LocalProtocolError,
+)
 from .part10 import Instance, path_of
 from .protocol.messages import CStoreRSP
 from .protocol.negotiation import AcceptedContext, Negotiated

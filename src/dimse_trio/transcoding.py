@@ -16,7 +16,7 @@ import attrs
 import trio
 
 from . import datasets
-from .datasets import DataSetError
+from .errors import DataSetError
 from .part10 import Instance
 from .protocol.uids import (
     EXPLICIT_VR_BIG_ENDIAN,

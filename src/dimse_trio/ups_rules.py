@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from . import datasets
 from .character_sets import encode_answer
-from .errors import StatusError
+from .errors import DataSetError, StatusError
 from .protocol.status import Status
 from .protocol.uids import EXPLICIT_VR_LITTLE_ENDIAN
 from .protocol.ups import UPS_PUSH, StepState, required_in
@@ -293,7 +293,7 @@ def _sendable(step: Dataset) -> Dataset:
     """
     try:
         encode_answer(copied(step), EXPLICIT_VR_LITTLE_ENDIAN)
-    except datasets.DataSetError:
+    except DataSetError:
         raise StatusError(Status.INVALID_ATTRIBUTE_VALUE, "a value is none of its VR") from None
     return step
 

@@ -15,7 +15,7 @@ import trio
 
 from . import datasets
 from .character_sets import encode_answer
-from .errors import HandlerError, StatusError
+from .errors import DataSetError, HandlerError, StatusError
 from .handlers import EchoSCP
 from .matching import MatchingOptions, compile_query
 from .part10 import open_file
@@ -216,9 +216,7 @@ def _why(error: Exception) -> str:
     """What is wrong with an item, in words that quote nothing of it."""
     if isinstance(error, json.JSONDecodeError):
         return f"no JSON at line {error.lineno}"
-    return (
-        str(error) if isinstance(error, _NoItem | datasets.DataSetError) else type(error).__name__
-    )
+    return str(error) if isinstance(error, _NoItem | DataSetError) else type(error).__name__
 
 
 class _NoItem(ValueError):

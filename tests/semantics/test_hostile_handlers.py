@@ -411,6 +411,51 @@ async def test_what_is_asked_for_in_a_character_set_that_lacks_it_is_refused_her
     assert step.PatientName == "山田^太郎"
 
 
+@pytest.mark.parametrize(
+    ("character_set", "name"),
+    [
+        ("ISO_IR 6", "Müller"),
+        ("", "Müller"),
+        (["", "ISO 2022 IR 87"], "Müller"),
+        (["ISO 2022 IR 6", "ISO 2022 IR 149"], "é"),
+        (["ISO 2022 IR 100", "ISO 2022 IR 149"], "洪^é"),  # which pydicom reads otherwise
+        (["ISO 2022 IR 100", "ISO 2022 IR 144"], "Иван^ü"),
+    ],
+)
+async def test_a_name_is_asked_for_as_it_will_be_read_or_not_at_all(
+    character_set: str | list[str], name: str
+) -> None:
+    identifier = study(PatientName=name)
+    identifier.SpecificCharacterSet = character_set
+    async with associated_pair(Refusing()) as association:
+        with pytest.raises(dimse.CharacterSetError, match="PatientName does not fit"):
+            await association.find(identifier)
+
+
+@pytest.mark.parametrize(
+    ("character_set", "name"),
+    [
+        ("ISO_IR 100", "Müller^é"),
+        (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+        (["ISO 2022 IR 100", "ISO 2022 IR 144"], "Müller=Иван"),
+        (["ISO 2022 IR 13", "ISO 2022 IR 87"], "ﾔﾏﾀﾞ*"),
+    ],
+)
+async def test_a_name_that_fits_is_asked_for_in_its_character_set(
+    character_set: str | list[str], name: str
+) -> None:
+    class Echoing:
+        async def handle_find(self, request: dimse.FindRequest) -> AsyncIterator[Dataset]:
+            yield request.identifier
+
+    identifier = study(PatientName=name)
+    identifier.SpecificCharacterSet = character_set
+    async with associated_pair(Echoing()) as association:
+        [match] = await association.find(identifier)
+    assert match.PatientName == name
+    assert match.get("SpecificCharacterSet") == character_set
+
+
 MPPS = dimse.uid_of("ModalityPerformedProcedureStep")
 
 
