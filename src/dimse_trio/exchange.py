@@ -384,7 +384,7 @@ class Exchange:
         except AssociationError:
             pass  # there is nobody left to answer
         except trio.Cancelled:  # the whole association is: the peer would wait for an answer
-            await self.abort()
+            await performance.give_up()
             raise
         finally:
             self.answered(performance)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -130,6 +130,7 @@ class Performance:
         self._scope: trio.CancelScope | None = None
         self._cancelled = False
         self._abandoned = False
+        self._answered = False
         self._responded: trio.Event | None = None
 
     # -- cancellation ----------------------------------------------------------------------------
@@ -189,6 +190,7 @@ class Performance:
         """Send a response; pending or final is said by its status."""
         response = self._response(status, comment, fields)
         if not response.status.is_pending:
+            self._answered = True
             self.exchange.answered(self)
         await self.exchange.send(
             self.context.context_id, response, None if data is None else BytesSource(data)
@@ -231,6 +233,19 @@ class Performance:
                 self._data.inbox.discard()
             if self._responded is not None:
                 self._responded.set()
+
+    async def give_up(self) -> None:
+        """End what was cancelled with the whole association, which leaves it without an answer.
+
+        The peer might wait for that before it answers what is undone in shielded blocks, so it is
+        aborted; an event is answered, as taking none does not keep it from anything.
+        """
+        if not isinstance(self.request, NEventReportRQ):
+            await self.exchange.abort()
+        elif not self._answered:
+            linger = self.exchange.link.timeouts.linger
+            with trio.move_on_after(linger, shield=True), suppress(AssociationError):
+                await self.respond(Status.PROCESSING_FAILURE)
 
     async def _outcome(self, perform: Performer | None) -> tuple[int, str | None, dict[str, Any]]:
         try:

@@ -57,6 +57,35 @@ async def test_a_claim_cancelled_while_it_ends_knows_how_the_step_has_ended(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
+class NeverDone(dimse.EchoSCP):
+    """Takes an event, and does not come to an end with it."""
+
+    def __init__(self) -> None:
+        self.busy = trio.Event()
+
+    async def handle_n_event_report(self, request: dimse.NEventReportRequest) -> dimse.Status:
+        self.busy.set()
+        await trio.sleep_forever()
+
+
+async def test_a_claim_is_undone_though_what_the_peer_asks_for_is_cancelled_with_it(
+    autojump_clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    busy = NeverDone()
+    async with dimse.ProcedureSteps() as steps:
+        with trio.CancelScope() as scope:
+            async with worklist(steps, requestor_handler=busy) as ups:
+                uid = await ups.create("Step", workitem=IMAGING)
+                await ups.subscribe(uid)
+                async with ups.claim(uid):
+                    await busy.busy.wait()
+                    scope.cancel()
+                    await trio.sleep_forever()
+        assert scope.cancelled_caught
+        assert steps.states[uid] is StepState.CANCELED
+    assert "left undone" not in caplog.text
+
+
 # -- watches ---------------------------------------------------------------------------------------
 
 
