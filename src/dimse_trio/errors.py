@@ -272,6 +272,9 @@ class Reject(DimseError):
     """Raised by `handle_association` to reject an association (PS3.8 §9.3.4).
 
     A user identity is refused with `RejectReason.PROVIDER_NO_REASON_GIVEN` (PS3.7 §D.3.3.7.3).
+
+    Raises:
+        LocalProtocolError: `reason` or `result` is something else.
     """
 
     def __init__(
@@ -279,6 +282,13 @@ class Reject(DimseError):
         reason: RejectReason = RejectReason.NO_REASON_GIVEN,
         result: RejectResult = RejectResult.PERMANENT,
     ) -> None:
+        arguments: tuple[tuple[object, type[enum.Enum]], ...]
+        arguments = ((reason, RejectReason), (result, RejectResult))
+        for given, kind in arguments:
+            if not isinstance(given, kind):
+                raise LocalProtocolError(
+                    f"Reject takes a {kind.__name__}, not {given!r}: {', '.join(kind.__members__)}"
+                )
         super().__init__(f"{_words(result)}: {_words(reason)}")
         self.reason = reason
         self.result = result

@@ -124,5 +124,5 @@ def _text_fits(value: Any, sets: _CharacterSets, names: list[PersonName]) -> boo
     if not all(sets.fits(group, PN_DELIMS) for group in groups):
         return False
     # a name is read as a whole, with a character set that one part has begun going on in the next
-    whole = PersonName(str(value))
+    whole: Any = PersonName(str(value))
     return sets.fits(str(value), TEXT_VR_DELIMS, whole.encode(sets.encodings))

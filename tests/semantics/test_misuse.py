@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -535,6 +536,26 @@ async def test_a_step_is_completed_with_series_and_with_nothing_else() -> None:
         with pytest.raises(dimse.LocalProtocolError, match="series are PerformedSeries"):
             await step.complete("1.2.3")
         assert step.status == "IN PROGRESS"
+
+
+async def test_a_rejection_for_a_reason_that_is_none_is_one_all_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Refusing(dimse.EchoSCP):
+        @asynccontextmanager
+        async def handle_association(
+            self, request: dimse.AssociationRequest
+        ) -> AsyncGenerator[None]:
+            raise dimse.Reject("no")  # type: ignore[arg-type]
+            yield
+
+    with pytest.raises(dimse.LocalProtocolError, match="takes a RejectResult, not 1"):
+        dimse.Reject(result=1)  # type: ignore[arg-type]
+    with pytest.raises(dimse.AssociationRejected) as rejected:
+        async with associated_pair(Refusing()):
+            pass
+    assert rejected.value.result is dimse.RejectResult.TRANSIENT
+    assert "Reject takes a RejectReason, not 'no': NO_REASON_GIVEN" in caplog.text
 
 
 def test_steps_are_kept_in_a_folder_and_in_no_file(tmp_path: Path) -> None:
