@@ -282,10 +282,8 @@ class Reject(DimseError):
         reason: RejectReason = RejectReason.NO_REASON_GIVEN,
         result: RejectResult = RejectResult.PERMANENT,
     ) -> None:
-        arguments: tuple[tuple[object, type[enum.Enum]], ...]
-        arguments = ((reason, RejectReason), (result, RejectResult))
-        for given, kind in arguments:
-            if not isinstance(given, kind):
+        for given, kind in ((reason, RejectReason), (result, RejectResult)):
+            if not isinstance(given, kind):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise LocalProtocolError(
                     f"Reject takes a {kind.__name__}, not {given!r}: {', '.join(kind.__members__)}"
                 )
