@@ -189,6 +189,19 @@ async def test_a_peer_with_one_place_gets_it_back_from_our_idle_association(
     assert got.complete
 
 
+@pytest.mark.parametrize("most", [1, 8])
+async def test_an_idle_association_is_in_nobodys_way_at_a_peer_with_one_place(most: int) -> None:
+    with trio.fail_after(20):
+        async with dimse.open_server(Taker(), max_associations=1) as server:
+            async with remote(server.port, max_associations=most) as peer:
+                await peer.echo()
+                [outcome] = await peer.store(instance("1.2.3"))
+                assert outcome.stored
+                async with peer.association() as association:
+                    await association.echo()
+                await peer.echo()
+
+
 async def test_leaving_the_block_does_not_wait_until_a_used_association_was_idle_for_long() -> None:
     @attrs.define
     class Slow:

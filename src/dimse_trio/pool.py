@@ -3,6 +3,11 @@
 Each lives in a keeper task, which holds its block open; who needs one leases it. An idle one may
 have been closed by the peer in the meantime, which shows only when it is used: `Lease.fresh` says
 whether that may be why it failed.
+
+A peer may take fewer associations than the pool would have. Some reject what is one too many;
+others leave the request unanswered until an association has ended. So an idle one that may be in
+the way of a request is released, and how many the peer takes is remembered: from then on an idle
+one is released before the request. If the peer does take more after all, that is noticed too.
 """
 
 from __future__ import annotations
@@ -10,6 +15,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from enum import Enum, auto
+from functools import partial
 from math import inf
 from typing import TypeVar
 
@@ -29,6 +36,17 @@ from .errors import (
 from .protocol.negotiation import PresentationContext
 
 T = TypeVar("T")
+
+PATIENCE = 1.0
+"""Seconds without an answer to a request after which an idle association may be in its way."""
+MAX_PATIENCE = 5.0
+"""The same, for a peer that is always slow to answer: twice what its quickest answer took, at most
+this."""
+SETTLING = 2.0
+"""Seconds for which a peer may still count an association that has ended. dcmqrscp looks once a
+second which of its processes have."""
+FIRST_PAUSE = 0.1
+"""Seconds until the first try to open another meanwhile; twice as long before each next."""
 
 Opener = Callable[[Sequence[PresentationContext]], AbstractAsyncContextManager[Association]]
 """Opens an association with these contexts."""
@@ -87,16 +105,24 @@ async def with_lease(
             tries += 1
 
 
+class _State(Enum):
+    LEASED = auto()
+    IDLE = auto()
+    ENDING = auto()
+
+
 @attrs.define(eq=False)
 class _Kept:
     """An association with its keeper task."""
 
     association: Association
     contexts: frozenset[PresentationContext]
-    stay: trio.CancelScope
+    stay: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     """Its block is left, with A-RELEASE, when this is cancelled; its deadline is the idle one's."""
+    state: _State = _State.LEASED
+    idle_until: float = inf
     ended: trio.Event = attrs.field(factory=trio.Event)
-    """Set when that is done."""
+    """Set when its block has been left."""
 
 
 class Pool:
@@ -118,8 +144,15 @@ class Pool:
         self._waiting: set[trio.lowlevel.Task] = set()
         self._closed = False
         self._idle_time = idle
-        self._idle: list[_Kept] = []
-        self._open = 0
+        self._kept: list[_Kept] = []
+        """What there is, in the order of their last use."""
+        self._requested: list[float] = []
+        """When those that are being opened were asked for."""
+        self._limit = inf
+        """As many as the peer takes, where that is known."""
+        self._patience = MAX_PATIENCE
+        self._last_end = -inf
+        """When an association was last let go, or its end was complete."""
 
     @asynccontextmanager
     async def lease(self, contexts: Sequence[PresentationContext]) -> AsyncGenerator[Lease]:
@@ -146,13 +179,17 @@ class Pool:
                 usable = True
                 raise
             finally:
-                if usable and kept.association.is_open and self._closed:
-                    kept.stay.cancel()
-                elif usable and kept.association.is_open:
-                    kept.stay.deadline = trio.current_time() + self._idle_time
-                    self._idle.append(kept)
-                else:
+                if not usable or not kept.association.is_open:
+                    kept.state = _State.ENDING
                     await kept.association.abort()
+                elif self._closed:
+                    self._let_go(kept)
+                else:
+                    self._kept.remove(kept)
+                    self._kept.append(kept)
+                    kept.state = _State.IDLE
+                    kept.idle_until = trio.current_time() + self._idle_time
+                    self._set_deadlines()
 
     @asynccontextmanager
     async def _place(self) -> AsyncGenerator[None]:
@@ -182,32 +219,110 @@ class Pool:
                 del self._holding[task]
             self._places.release()
 
+    def _take(self, wanted: frozenset[PresentationContext]) -> _Kept | None:
+        """The idle association that was used last and has these contexts."""
+        for kept in reversed(self._in(_State.IDLE)):
+            expired = kept.stay.cancel_called
+            if wanted <= kept.contexts and kept.association.is_open and not expired:
+                kept.state = _State.LEASED
+                kept.idle_until = kept.stay.deadline = inf
+                self._set_deadlines()
+                return kept
+        return None
+
+    def _in(self, *states: _State) -> list[_Kept]:
+        return [kept for kept in self._kept if kept.state in states]
+
+    # -- opening ---------------------------------------------------------------------------------
+
     async def _opened(
         self, wanted: frozenset[PresentationContext], contexts: Sequence[PresentationContext]
     ) -> _Kept:
-        """A new association; if the peer has no room for one, in the place of an idle one."""
-        if self._open >= self._size and self._idle:
-            self._idle.pop(0).stay.cancel()
-        while True:
-            try:
-                kept: _Kept = await self._keepers.start(self._keep, wanted, contexts)
-            except (AssociationRejected, AssociationTimeout) as error:
-                if not self._idle or not getattr(error, "is_transient", True):
-                    raise
-                given_up = self._idle.pop(0)
-                given_up.stay.cancel()
-                await given_up.ended.wait()
-            else:
-                return kept
+        """A new association; where there are enough already, in the place of an idle one."""
+        while self._is_full() and await self._one_has_ended():
+            pass
+        return await self.make_way(partial(self._keepers.start, self._keep, wanted, contexts))
 
-    def _take(self, wanted: frozenset[PresentationContext]) -> _Kept | None:
-        """The idle association that was used last and has these contexts."""
-        for kept in reversed(self._idle):
-            if wanted <= kept.contexts and kept.association.is_open:
-                self._idle.remove(kept)
-                kept.stay.deadline = inf
-                return kept
-        return None
+    async def make_way(self, open_one: Callable[[], Awaitable[T]]) -> T:
+        """Open an association, for the pool or not, while idle ones go if they may be in its way.
+
+        Cancelled, it leaves nothing but what is being released.
+
+        Raises:
+            AssociationError: As `open_one`, with no idle association left to make way.
+        """
+        requested = trio.current_time()
+        self._requested.append(requested)
+        self._set_deadlines()
+        pause = FIRST_PAUSE
+        made_way = False
+        try:
+            while True:
+                try:
+                    opened = await open_one()
+                except (AssociationRejected, AssociationTimeout) as error:
+                    if isinstance(error, AssociationRejected) and not error.is_transient:
+                        raise
+                    made_way = True
+                    if await self._one_has_ended():
+                        continue
+                    settled = trio.current_time() >= self._last_end + SETTLING
+                    if settled or isinstance(error, AssociationTimeout):
+                        raise
+                    await trio.sleep(pause)
+                    pause *= 2
+                else:
+                    self._learn(trio.current_time() - requested, made_way)
+                    return opened
+        finally:
+            self._requested.remove(requested)
+            self._set_deadlines()
+
+    def _learn(self, took: float, made_way: bool) -> None:
+        """What an association that has just been opened says about the peer.
+
+        If it was overdue, and came as soon as an idle one had made way, there was no room for both.
+        """
+        since_end = trio.current_time() - self._last_end
+        if made_way or (self._patience <= took - since_end and since_end < PATIENCE):
+            self._limit = 1
+        self._limit = max(self._limit, self._number_of_usable())
+        self._patience = max(PATIENCE, min(self._patience, 2 * took))
+
+    def _is_full(self) -> bool:
+        """Whether another would be more than the peer takes, or than there may be."""
+        number = len(self._kept)
+        return number >= self._limit or number + len(self._requested) >= self._size
+
+    async def _one_has_ended(self) -> bool:
+        """Wait for the end of one that nobody uses, an idle one if need be; whether there is one.
+
+        That takes no longer than an A-RELEASE may.
+        """
+        unused = self._in(_State.ENDING) or self._in(_State.IDLE)
+        if not unused:
+            return False
+        if unused[0].state is _State.IDLE:
+            self._let_go(unused[0])
+        await unused[0].ended.wait()
+        return True
+
+    def _let_go(self, kept: _Kept) -> None:
+        kept.state = _State.ENDING
+        kept.stay.cancel()
+
+    def _set_deadlines(self) -> None:
+        """Say until when the idle ones stay; the first one less long if a request is overdue."""
+        idle = self._in(_State.IDLE)
+        for kept in idle:
+            kept.stay.deadline = kept.idle_until
+        if idle and self._requested:
+            patience = 0 if self._number_of_usable() >= self._limit else self._patience
+            overdue = max(min(self._requested), self._last_end) + patience
+            idle[0].stay.deadline = min(idle[0].idle_until, overdue)
+
+    def _number_of_usable(self) -> int:
+        return sum(each.association.is_open for each in self._in(_State.LEASED, _State.IDLE))
 
     async def _keep(
         self,
@@ -217,26 +332,30 @@ class Pool:
     ) -> None:
         """Open an association, and hold it open until it is idle for too long or not wanted."""
         kept: _Kept | None = None
-        self._open += 1
         try:
             async with self._opener(contexts) as association:
-                with trio.CancelScope() as stay:
-                    kept = _Kept(association, wanted, stay)
+                kept = _Kept(association, wanted)
+                self._kept.append(kept)
+                with kept.stay:
                     task_status.started(kept)
                     await trio.sleep_forever()
+                kept.state = _State.ENDING
+                self._note_an_end()
         except AssociationError:
             if kept is None:  # whoever wants it is told
                 raise
         finally:
-            self._open -= 1
-            if kept in self._idle:
-                self._idle.remove(kept)
             if kept is not None:
+                self._kept.remove(kept)
+                self._note_an_end()
                 kept.ended.set()
+
+    def _note_an_end(self) -> None:
+        self._last_end = trio.current_time()
+        self._set_deadlines()
 
     def close(self) -> None:
         """Release all that is idle, and what is leased as soon as it is not any more."""
         self._closed = True
-        for kept in self._idle:
-            kept.stay.cancel()
-        self._idle.clear()
+        for kept in self._in(_State.IDLE):
+            self._let_go(kept)

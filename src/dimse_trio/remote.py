@@ -65,7 +65,9 @@ class RemoteAE(Entered):
             await pacs.store("folder", jobs=4)
 
     Leaving the block releases what is kept; cancellation and exceptions abort it. An association
-    that the peer has closed while it was idle is replaced, which nobody notices.
+    that the peer has closed while it was idle is replaced, which nobody notices. One that is idle
+    makes way for the next where a peer takes few at a time: if the peer rejects that for now, or
+    does not answer it for about a second. How many the peer takes is remembered in the block.
 
     Args:
         title: The peer's AE title.
@@ -83,7 +85,8 @@ class RemoteAE(Entered):
         quick_ack: As for `open_association`, of the C-MOVE listener too.
         implementation: As for `open_association`.
         instruments: Told what happens on all associations, those of the C-MOVE listener too.
-        max_associations: Most associations at a time, in a block. A task that holds one, in the
+        max_associations: Most associations at a time, in a block; where there are as many, an idle
+            one has been released before another is opened. A task that holds one, in the
             block of a `find`, needs another for the next operation; if all are held by tasks that
             wait so, that is a `LocalProtocolError`.
         keep_idle: Seconds for which an idle one is kept.
@@ -250,11 +253,19 @@ class RemoteAE(Entered):
     ) -> AsyncGenerator[Association]:
         """An association of its own for the time of a block, as of `open_association`.
 
+        It is not one of the `max_associations`, but idle ones of these make way for it.
+
         Raises:
             AssociationError: As `open_association`.
         """
-        async with self._open(contexts=contexts) as association:
-            yield association
+        proposed = None if contexts is None else list(contexts)
+        async with AsyncExitStack() as stack:
+
+            async def open_one() -> Association:
+                return await stack.enter_async_context(self._open(contexts=proposed))
+
+            opening = open_one() if self._pool is None else self._pool.make_way(open_one)
+            yield await opening
 
     # -- operations ------------------------------------------------------------------------------
 

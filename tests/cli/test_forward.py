@@ -283,6 +283,21 @@ async def test_between_storescu_and_storescp(
     assert data_set_of(path)[: len(data_set_of(sample.path))] == data_set_of(sample.path)
 
 
+@pytest.mark.interop
+async def test_to_a_destination_that_serves_one_association_at_a_time(
+    dcmtk: Any, files: list[Path], tmp_path: Path
+) -> None:
+    """Each file needs other presentation contexts than the last one."""
+    async with (
+        dcmtk.storescp(tmp_path / "scp", fork=False) as target,
+        routing(tmp_path, f"STORESCP=127.0.0.1:{target.port}") as router,
+    ):
+        with trio.fail_after(25):  # less than a request that is not answered
+            (await router.send(*files)).check_done()
+        await router.stop()
+        assert len(target.files()) == len(files)
+
+
 async def test_peers_of_the_same_title_are_known_by_their_names(
     files: list[Path], tmp_path: Path
 ) -> None:

@@ -46,7 +46,7 @@ from .tls import client_ssl_context
     default=8,
     show_default=True,
     metavar="N",
-    help="Associations with each PEER at a time.",
+    help="Most associations with each PEER at a time.",
 )
 @click.option(
     "--retries",

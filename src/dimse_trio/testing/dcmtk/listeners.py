@@ -61,6 +61,7 @@ async def dcmqrscp(
     quota: tuple[int, str] = (1000, "1024mb"),
     access: str = "RW",
     transfer_syntax: str | None = None,
+    max_associations: int = 64,
     fork: bool = True,
     timeout: int = TIMEOUT,
     options: Sequence[str] = (),
@@ -79,6 +80,8 @@ async def dcmqrscp(
         quota: How many studies it keeps, and how much of each; beyond, it drops the oldest.
         access: `"RW"`, `"R"` or `"W"`.
         transfer_syntax: The one that it prefers when it is sent, and proposes when it sends.
+        max_associations: How many it has at a time; it rejects more. One that has ended counts for
+            a second more.
         fork: Serve several associations at a time; if not, the second waits for the first.
         timeout: Seconds that it waits for connections, for ACSE and for DIMSE messages.
         options: More options.
@@ -97,7 +100,7 @@ async def dcmqrscp(
             [
                 "NetworkTCPPort = 104",
                 "MaxPDUSize = 131072",
-                "MaxAssociations = 64",
+                f"MaxAssociations = {max_associations}",
                 "HostTable BEGIN",
                 *hosts,
                 "HostTable END",
