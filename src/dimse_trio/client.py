@@ -31,7 +31,7 @@ from .errors import (
     leaves,
 )
 from .link import Link
-from .offers import check_ready, services_of
+from .offers import AnyHandler, check_ready, services_of
 from .performance import Environment
 from .protocol.negotiation import PresentationContext, propose
 from .protocol.pdus import (
@@ -158,7 +158,7 @@ async def open_association(
     timeouts: Timeouts | None = None,
     limits: Limits | None = None,
     quick_ack: bool = True,
-    handler: object | None = None,
+    handler: AnyHandler | None = None,
     strict: bool = False,
     instruments: Iterable[Instrument] = (),
 ) -> AsyncGenerator[Association]:
@@ -251,7 +251,7 @@ async def associate_over(
     timeouts: Timeouts | None = None,
     limits: Limits | None = None,
     quick_ack: bool = True,
-    handler: object | None = None,
+    handler: AnyHandler | None = None,
     strict: bool = False,
     instruments: Iterable[Instrument] = (),
 ) -> AsyncGenerator[Association]:

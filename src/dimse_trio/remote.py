@@ -34,6 +34,7 @@ from .fetching import Fetching, Method, Retrieved, RetrieveProgress, commit
 from .files import scan_files
 from .instruments import Instrument, checked_instruments
 from .inventory import find_contexts, move_contexts
+from .offers import AnyHandler
 from .operations import RetrieveResult
 from .part10 import Instance, path_of
 from .pool import Lease, Pool, with_lease
@@ -164,7 +165,7 @@ class RemoteAE(Entered):
             implementation=implementation,
             instruments=instruments,
         )
-        self._listener: Callable[[object], AbstractAsyncContextManager[Server]] | None = None
+        self._listener: Callable[[AnyHandler], AbstractAsyncContextManager[Server]] | None = None
         self._listening = trio.Lock()
         if listen_port is not None:
             self._listener = partial(
@@ -238,7 +239,7 @@ class RemoteAE(Entered):
                 yield Lease(association, fresh=True)
 
     @asynccontextmanager
-    async def _listen(self, handler: object) -> AsyncGenerator[Server]:
+    async def _listen(self, handler: AnyHandler) -> AsyncGenerator[Server]:
         """The C-MOVE listener, of which there is one at a time: calls wait for each other."""
         assert self._listener is not None
         async with self._listening, self._listener(handler) as server:
