@@ -19,7 +19,13 @@ import trio
 
 from .association import Association
 from .blocks import Entered, block
-from .checks import check_address, check_port, checked_limits, checked_timeouts
+from .checks import (
+    check_address,
+    check_port,
+    check_ssl_context,
+    checked_limits,
+    checked_timeouts,
+)
 from .client import (
     DEFAULT_AE_TITLE,
     DEFAULT_MAX_PDU_LENGTH,
@@ -140,6 +146,8 @@ class RemoteAE(Entered):
             user_identity=user_identity,
             implementation=implementation,
         )
+        check_ssl_context(ssl_context)
+        check_ssl_context(listen_ssl_context, name="listen_ssl_context", server=True)
         if max_associations < 1 or retries < 0 or pause < 0:
             raise LocalProtocolError("max_associations is at least 1, retries and pause at least 0")
         instruments = checked_instruments(instruments)
