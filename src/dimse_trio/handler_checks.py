@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, get_type_hints
 
 from .errors import HandlerError
@@ -87,6 +88,7 @@ def _check_names(handler: object) -> None:
         raise HandlerError(f"{type(handler).__name__} has {name}, which nothing uses; {hint}")
 
 
+@lru_cache(1000)  # each association looks at its handler anew
 def _meant_by(name: str) -> str | None:
     """The method or attribute that has nearly this name."""
     if name.startswith("handle_"):
