@@ -120,6 +120,136 @@ class Admits:
         yield
 
 
+class PlainGenerator:
+    def handle_find(self, request: dimse.FindRequest) -> Iterator[Dataset]:
+        yield Dataset()
+
+
+class OtherRequest:
+    async def handle_store(self, request: dimse.FindRequest) -> dimse.Status:
+        return dimse.Status.SUCCESS
+
+
+class OtherAdmission(Echo):
+    @asynccontextmanager
+    async def handle_association(  # type: ignore[override]
+        self, request: dimse.EchoRequest
+    ) -> AsyncIterator[None]:
+        yield
+
+
+class OtherUnresolved:
+    async def handle_n_set(self, request: dimse.NGetRequest) -> Absent:  # type: ignore[name-defined]  # noqa: F821
+        return None
+
+
+async def method(self: object, request: object) -> dimse.Status:
+    return dimse.Status.SUCCESS
+
+
+def having(base: type, name: str, value: object = method) -> object:
+    """A handler with a method or attribute of that name."""
+    return type("Mine", (base,), {name: value})()
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("handel_store", "handle_store"),
+        ("hanlde_store", "handle_store"),
+        ("handleStore", "handle_store"),
+        ("handel_get", "handle_get"),
+        ("handler_move", "handle_move"),
+        ("hande_n_action", "handle_n_action"),
+        ("handel_echo", "handle_echo"),
+        ("handle_assocation", "handle_association"),
+        ("resolve_destinaton", "resolve_destination"),
+        ("resolveDestination", "resolve_destination"),
+        ("checkReady", "check_ready"),
+    ],
+)
+@pytest.mark.parametrize("base", [Echo, dimse.EchoSCP])
+def test_a_misspelt_method_is_refused(base: type, name: str, meant: str) -> None:
+    with pytest.raises(dimse.HandlerError, match=rf"Mine has {name}, .*did you mean {meant}\?"):
+        services_of(having(base, name))
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("query_sop_clases", "query_sop_classes"),
+        ("query_sop_class", "query_sop_classes"),
+        ("normalised_sop_classes", "normalized_sop_classes"),
+        ("query_option", "query_options"),
+        ("storageOptions", "storage_options"),
+    ],
+)
+def test_a_misspelt_attribute_is_refused(name: str, meant: str) -> None:
+    with pytest.raises(dimse.HandlerError, match=rf"Mine has {name}, .*did you mean {meant}\?"):
+        services_of(having(Echo, name, ("1.2.3",)))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "handler",
+        "handlers",
+        "handles",
+        "handled",
+        "handle",
+        "handleTimeout",
+        "store",
+        "find_patients",
+        "find_destination",
+        "resolve",
+        "sop_classes",
+        "storage_sop_classes",
+        "storage_locations",
+        "storage_actions",
+        "queries",
+        "check_header",
+        "is_ready",
+        "_handle_store",
+    ],
+)
+def test_other_names_are_the_handlers_own_affair(name: str) -> None:
+    assert services_of(having(Echo, name)) == {dimse.Service.ECHO}
+    assert services_of(having(Echo, name, ("1.2.3",))) == {dimse.Service.ECHO}
+
+
+def test_a_method_beside_the_real_one_may_be_called_almost_that() -> None:
+    class Helped(Echo):
+        async def handle_store(self, request: dimse.StoreRequest, /) -> dimse.Status:
+            return await self.handled_store(request)
+
+        async def handled_store(self, request: dimse.StoreRequest) -> dimse.Status:
+            return dimse.Status.SUCCESS
+
+    assert services_of(Helped()) == {dimse.Service.ECHO, dimse.Service.STORAGE}
+
+
+class Unresolved:
+    """Annotations that say nothing at run time, or as much as is right."""
+
+    async def handle_store(self, request: Absent) -> Absent:  # type: ignore[name-defined]  # noqa: F821
+        return None
+
+    async def handle_n_get(self, request: dimse.NGetRequest) -> Absent:  # type: ignore[name-defined]  # noqa: F821
+        return None
+
+    handle_n_set = handle_n_get
+
+    async def handle_n_create(self, request: dimse.NCreateRequest | dimse.NSetRequest) -> Absent:  # type: ignore[name-defined]  # noqa: F821
+        return None
+
+    async def handle_n_delete(self, request: 1 / 0) -> None:  # type: ignore[valid-type]
+        return None
+
+
+def test_annotations_that_cannot_be_read_are_let_be() -> None:
+    assert services_of(Unresolved()) == {dimse.Service.STORAGE, dimse.Service.NORMALIZED}
+
+
 def test_admission_alone_is_a_handler() -> None:
     assert services_of(Admits()) == frozenset()
 
@@ -160,6 +290,10 @@ def test_a_method_beside_resolve_destination_may_be_called_almost_that() -> None
         (NoGenerator(), "async generator"),
         (Misspelt(), "handle_ehco"),
         (NoMethod(), "not a method"),
+        (PlainGenerator(), "handle_find must be an async generator"),
+        (OtherRequest(), "handle_store takes FindRequest .*, but is given StoreRequest"),
+        (OtherAdmission(), "handle_association takes EchoRequest .* given AssociationRequest"),
+        (OtherUnresolved(), "handle_n_set takes NGetRequest by its annotation"),
     ],
 )
 async def test_a_wrong_signature_is_refused_at_start_up(handler: object, message: str) -> None:

@@ -93,6 +93,7 @@ if TYPE_CHECKING:
     from .normalized_requests import NGetRequest as NGetRequest
     from .normalized_requests import NSetRequest as NSetRequest
     from .normalized_requests import Reply as Reply
+    from .offers import AnyHandler as AnyHandler
     from .offers import Handlers as Handlers
     from .operations import FindOperation as FindOperation
     from .operations import GetOperation as GetOperation
@@ -208,7 +209,7 @@ else:
             "NActionRequest NCreateRequest NDeleteRequest NEventReportRequest NGetRequest "
             "NSetRequest Reply"
         ),
-        "offers": "Handlers",
+        "offers": "AnyHandler Handlers",
         "operations": "FindOperation GetOperation MoveOperation RetrieveResult",
         "part10": "Instance",
         "performed_step_scp": (

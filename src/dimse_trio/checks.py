@@ -8,7 +8,7 @@ from typing import TypeGuard, cast
 
 from .config import Limits, Timeouts
 from .errors import LocalProtocolError
-from .protocol.pdus import UserIdentity
+from .protocol.pdus import Implementation, UserIdentity
 
 
 def check_address(host: object, port: object) -> None:
@@ -48,11 +48,25 @@ def check_port(port: object, *, name: str = "port", least: int = 1) -> None:
     Raises:
         LocalProtocolError: It is not.
     """
-    if not isinstance(port, int) or isinstance(port, bool):
-        advice = f": write {name}={int(port)}" if _is_number(port) else ""
-        raise LocalProtocolError(f"{name} is a whole number, not {port!r}{advice}")
-    if not least <= port <= 0xFFFF:
+    if not least <= _whole(name, port) <= 0xFFFF:
         raise LocalProtocolError(f"{name} is a number from {least} to 65535, not {port}")
+
+
+def check_count(count: object, *, name: str, least: int = 1) -> None:
+    """That a number is a whole one, from `least`.
+
+    Raises:
+        LocalProtocolError: It is not.
+    """
+    if _whole(name, count) < least:
+        raise LocalProtocolError(f"{name} must be at least {least}")
+
+
+def _whole(name: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        advice = f": write {name}={int(value)}" if _is_number(value) else ""
+        raise LocalProtocolError(f"{name} is a whole number, not {value!r}{advice}")
+    return value
 
 
 def _is_number(text: object) -> TypeGuard[str]:
@@ -113,13 +127,59 @@ def check_window(async_operations: object) -> None:
         )
 
 
-def check_ssl_context(ssl_context: ssl.SSLContext | None) -> None:
-    """That TLS, if it is asked for, is by a context.
+_SIDES = {
+    False: ("connect", ssl.PROTOCOL_TLS_SERVER, "tls_profile(ca='ca.pem')"),
+    True: ("listen", ssl.PROTOCOL_TLS_CLIENT, "tls_profile(server=True, certificate='ours.pem')"),
+}
+"""Whether it is a server's: what a context is for, what it must not be, and what makes one."""
+
+
+def check_ssl_context(
+    ssl_context: ssl.SSLContext | None, *, name: str = "ssl_context", server: bool = False
+) -> None:
+    """That TLS, if it is asked for, is by a context, and one for this side.
 
     Raises:
         LocalProtocolError: It is not.
     """
-    _check_kind("ssl_context", ssl_context, ssl.SSLContext, "tls_profile(ca='ca.pem')")
+    verb, wrong, example = _SIDES[server]
+    _check_kind(name, ssl_context, ssl.SSLContext, example)
+    if ssl_context is not None and ssl_context.protocol is wrong:
+        raise LocalProtocolError(
+            f"{name} is to {verb} with, and this is one for {'clients' if server else 'servers'};"
+            f" for example {name}={example}"
+        )
+
+
+def check_max_pdu_length(length: object) -> None:
+    """That a maximum length can be announced.
+
+    Raises:
+        LocalProtocolError: It cannot.
+    """
+    whole = _whole("max_pdu_length", length)
+    if not 0 <= whole < 1 << 32 or 0 < whole < 128:
+        raise LocalProtocolError("max_pdu_length must be 0 (no limit) or at least 128 bytes")
+
+
+def check_implementation(implementation: Implementation | None) -> None:
+    """That an implementation, if it is named, is named by both its identifiers.
+
+    Raises:
+        LocalProtocolError: It is not.
+    """
+    example = "Implementation(class_uid, 'VERSION_1')"
+    _check_kind("implementation", implementation, Implementation, example)
+    if implementation is None:
+        return
+    for what, text, longest in (
+        ("version name", cast("object", implementation.version_name), 16),
+        ("class UID", cast("object", implementation.class_uid), 64),
+    ):
+        if not isinstance(text, str) or not 0 < len(text) <= longest or not text.isascii():
+            raise LocalProtocolError(
+                f"implementation {what} {text!r} must have 1 to {longest} ASCII characters"
+            )
 
 
 def check_peers(peers: object) -> None:

@@ -15,6 +15,8 @@ from .association import Association
 from .blocks import block
 from .checks import (
     check_address,
+    check_implementation,
+    check_max_pdu_length,
     check_ssl_context,
     check_user_identity,
     check_window,
@@ -31,7 +33,7 @@ from .errors import (
     leaves,
 )
 from .link import Link
-from .offers import check_ready, services_of
+from .offers import AnyHandler, check_ready, services_of
 from .performance import Environment
 from .protocol.negotiation import PresentationContext, propose
 from .protocol.pdus import (
@@ -64,7 +66,8 @@ class Destination:
     `ssl_context` is for TLS, and `tls_server_name` as for `open_association`.
 
     Raises:
-        LocalProtocolError: The host has the port in it, or is none; the port is none.
+        LocalProtocolError: The host has the port in it, or is none; the port is none; the context
+            is none for a client.
     """
 
     host: str
@@ -75,6 +78,7 @@ class Destination:
 
     def __attrs_post_init__(self) -> None:
         check_address(self.host, self.port)
+        check_ssl_context(self.ssl_context)
 
 
 def check_ae_title(title: str) -> str:
@@ -107,14 +111,9 @@ def own_user_information(
     """
     check_user_identity(user_identity)
     check_window(async_operations)
-    if not 0 <= max_pdu_length < 1 << 32 or 0 < max_pdu_length < 128:
-        raise LocalProtocolError("max_pdu_length must be 0 (no limit) or at least 128 bytes")
+    check_max_pdu_length(max_pdu_length)
+    check_implementation(implementation)
     implementation = implementation or OURS
-    if not 0 < len(implementation.version_name) <= 16 or not implementation.version_name.isascii():
-        raise LocalProtocolError(
-            f"implementation version name {implementation.version_name!r} must have 1 to 16 ASCII"
-            " characters"
-        )
     window = None
     if async_operations is not None:
         window = AsynchronousOperations(*async_operations)
@@ -158,7 +157,7 @@ async def open_association(
     timeouts: Timeouts | None = None,
     limits: Limits | None = None,
     quick_ack: bool = True,
-    handler: object | None = None,
+    handler: AnyHandler | None = None,
     strict: bool = False,
     instruments: Iterable[Instrument] = (),
 ) -> AsyncGenerator[Association]:
@@ -206,6 +205,8 @@ async def open_association(
     check_user_identity(user_identity)
     check_ssl_context(ssl_context)
     check_window(async_operations)
+    check_max_pdu_length(max_pdu_length)
+    check_implementation(implementation)
     for title in (called_ae_title, calling_ae_title):
         check_ae_title(title)  # before anything is opened
     instruments = _checked_instruments(instruments)
@@ -251,7 +252,7 @@ async def associate_over(
     timeouts: Timeouts | None = None,
     limits: Limits | None = None,
     quick_ack: bool = True,
-    handler: object | None = None,
+    handler: AnyHandler | None = None,
     strict: bool = False,
     instruments: Iterable[Instrument] = (),
 ) -> AsyncGenerator[Association]:
@@ -261,6 +262,7 @@ async def associate_over(
     """
     try:
         timeouts, limits = checked_timeouts(timeouts), checked_limits(limits)
+        check_max_pdu_length(max_pdu_length)
         instruments = _checked_instruments(instruments)
     except BaseException:
         await trio.aclose_forcefully(stream)

@@ -10,15 +10,23 @@ from typing import Any
 
 import attrs
 
+from .errors import LocalProtocolError
 
-def _positive(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
+
+def _positive(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise LocalProtocolError(f"{attribute.name} is a number, not {value!r}")
     if not value > 0:
-        raise ValueError(f"{attribute.name} must be more than 0 (math.inf for no limit)")
+        raise LocalProtocolError(f"{attribute.name} must be more than 0 (math.inf for no limit)")
 
 
 @attrs.frozen(kw_only=True)
 class Timeouts:
-    """How long the library itself waits, in seconds; `math.inf` waits for ever."""
+    """How long the library itself waits, in seconds; `math.inf` waits for ever.
+
+    Raises:
+        LocalProtocolError: One is no number above 0.
+    """
 
     connect: float = attrs.field(default=10.0, validator=_positive)
     """The transport connection and the TLS handshake. A host on a hospital's network that takes
@@ -51,6 +59,9 @@ class Limits:
     Of a PDU, the length is checked at its header, against what was announced as `max_pdu_length`
     and at least 1 MiB. Messages of one direction come one after the other (PS3.8 Annex E), so that
     at most one is unfinished; how many operations are under way is the negotiated window's.
+
+    Raises:
+        LocalProtocolError: One is no number above 0.
     """
 
     contexts: int = attrs.field(default=128, validator=_positive)

@@ -34,6 +34,7 @@ from .inventory import (
     retrievable,
     take_inventory,
 )
+from .offers import AnyHandler
 from .operations import RetrieveResult
 from .pool import Lessor, with_lease
 from .protocol.negotiation import PresentationContext
@@ -50,7 +51,7 @@ T = TypeVar("T")
 LISTENER_GRACE = 5.0
 """Seconds that the peer's last association to us has to end when it has sent what we wanted."""
 
-Listen = Callable[[object], AbstractAsyncContextManager[Server]]
+Listen = Callable[[AnyHandler], AbstractAsyncContextManager[Server]]
 """Opens a listener with a handler."""
 
 Method = Literal["C-GET", "C-MOVE"]

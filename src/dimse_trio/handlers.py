@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from .errors import StatusError
 from .part10 import Instance
@@ -226,6 +226,9 @@ class Handler:
 
 class EchoSCP:
     """A base class that answers C-ECHO with success."""
+
+    _from_init: ClassVar[str]
+    """Of a base class whose `__init__` is needed: an attribute that only this sets."""
 
     async def handle_echo(self, request: EchoRequest, /) -> Status:
         """See `SupportsEcho`."""

@@ -365,6 +365,10 @@ def checked_instruments(instruments: Iterable[Instrument]) -> tuple[Instrument, 
     Raises:
         LocalProtocolError: One of them is none, or has a hook that would not be called.
     """
+    if not isinstance(cast("object", instruments), Iterable):
+        raise LocalProtocolError(
+            f"instruments are several: write instruments=[…], not {type(instruments).__name__}(…)"
+        )
     given = tuple(instruments)
     for instrument in cast("tuple[object, ...]", given):
         if not isinstance(instrument, Instrument):

@@ -5,15 +5,31 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, TypeVar, cast, final
+from typing import Any, TypeAlias, TypeVar, cast, final
 
 from .contexts import NormalizedOffer
 from .errors import HandlerError, StatusError
-from .handlers import METHODS, NORMALIZED_METHODS, method_of
+from .handler_checks import KNOWN, NAMES, STREAMS, check_form
+from .handlers import (
+    METHODS,
+    NORMALIZED_METHODS,
+    SupportsAssociation,
+    SupportsEcho,
+    SupportsFind,
+    SupportsGet,
+    SupportsMove,
+    SupportsNAction,
+    SupportsNCreate,
+    SupportsNDelete,
+    SupportsNEventReport,
+    SupportsNGet,
+    SupportsNSet,
+    SupportsStore,
+    method_of,
+)
 from .protocol.extended import QueryOptions, StorageOptions
 from .protocol.messages import CFindRQ, NEventReportRQ
 from .protocol.normalized import NORMALIZED_CLASSES
@@ -23,12 +39,6 @@ from .requests import Admission, AssociationRequest
 
 OptionsT = TypeVar("OptionsT", QueryOptions, StorageOptions)
 
-_KNOWN = (*METHODS.values(), *NORMALIZED_METHODS.values(), "handle_association")
-_NAMES = frozenset((*_KNOWN, "resolve_destination"))
-_STREAMS = frozenset(("handle_find", "handle_get", "handle_move"))
-_COROUTINES = frozenset(
-    ("handle_echo", "handle_store", "resolve_destination", *NORMALIZED_METHODS.values())
-)
 _FOR_ONE = ("handle_store", "resolve_destination")
 """What has no SOP class to go by, or too many."""
 _QUERYING = (Service.FIND, Service.GET, Service.MOVE)
@@ -40,22 +50,18 @@ def services_of(handler: object) -> frozenset[Service]:
 
     Raises:
         HandlerError: It is a class, has no handler's method, or has one that is not what its name
-            says, or whose name is nearly one.
+            says, or whose name is nearly one; or a base class has not been initialized.
     """
     if isinstance(handler, type):
         raise HandlerError(f"{handler.__name__} is a class; pass an instance: {handler.__name__}()")
-    for name in sorted(_NAMES):
-        if (method := method_of(handler, name)) is not None:
-            _check_signature(handler, name, method)
-    _check_names(handler)
-    _check_inherited(handler)
+    check_form(handler)
     services = frozenset(s for s, name in METHODS.items() if method_of(handler, name) is not None)
     if any(method_of(handler, name) is not None for name in NORMALIZED_METHODS.values()):
         services |= {Service.NORMALIZED}
     if not services and method_of(handler, "handle_association") is None:
         raise HandlerError(
             f"{type(handler).__name__} has no handle_* method, so there is nothing to offer; there"
-            f" are {', '.join(_KNOWN)}"
+            f" are {', '.join(KNOWN)}"
         )
     return services
 
@@ -181,7 +187,7 @@ class Handlers:
         for handler in handlers:
             services_of(handler)
         self._refuse_doubles()
-        for name in sorted(_NAMES):
+        for name in sorted(NAMES):
             having = [handler for handler in handlers if method_of(handler, name) is not None]
             if having:
                 setattr(self, name, self._dispatch(name, having))
@@ -229,7 +235,7 @@ class Handlers:
 
         if name == "handle_association":
             return self._admitted_by(having)
-        return stream if name in _STREAMS else once
+        return stream if name in STREAMS else once
 
     @staticmethod
     def _one_of(having: list[object], name: str, request: Any) -> object:
@@ -265,61 +271,19 @@ class Handlers:
         return handle_association
 
 
-def _check_inherited(handler: object) -> None:
-    """Refuse a class that has what it is for from two bases: neither says what both are for."""
-    for name in ("normalized_sop_classes", "query_sop_classes"):
-        having = [base for base in type(handler).__mro__ if name in vars(base)]
-        if having and any(not issubclass(having[0], base) for base in having):
-            one, other = having[0], next(b for b in having if not issubclass(having[0], b))
-            raise HandlerError(
-                f"{type(handler).__name__} has {name} both from {one.__name__} and from"
-                f" {other.__name__}: say it in the class, or make one handler of several with"
-                f" Handlers({one.__name__}(…), {other.__name__}(…))"
-            )
-
-
-def _check_names(handler: object) -> None:
-    """Refuse methods that were meant to be a handler's, by their name."""
-    for name in dir(handler):
-        if name in _NAMES or not name.startswith(("handle_", "resolve_")):
-            continue
-        if name.startswith("handle_"):
-            bare = name.removeprefix("handle_")
-            services = [known.removeprefix("handle_") for known in _KNOWN]
-            near = [f"handle_{each}" for each in difflib.get_close_matches(bare, services, n=1)]
-        else:
-            near = difflib.get_close_matches(name, ["resolve_destination"], cutoff=0.85)
-            if not near or method_of(handler, "resolve_destination") is not None:
-                continue  # its own affair
-        if callable(getattr(handler, name)):
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_KNOWN)}"
-            raise HandlerError(
-                f"{type(handler).__name__} has {name}, which no service calls; {hint}"
-            )
-
-
-def _check_signature(handler: object, name: str, method: Callable[..., Any]) -> None:
-    where = f"{type(handler).__name__}.{name}"
-    if not callable(method):
-        raise HandlerError(f"{where} is not a method")
-    try:
-        inspect.signature(method).bind(object())
-    except TypeError:
-        raise HandlerError(f"{where} must take one argument beside self") from None
-    function = inspect.unwrap(method)
-    if name in _STREAMS and inspect.iscoroutinefunction(function):
-        raise HandlerError(
-            f"{where} must be an async generator: `async def` with a `yield` in it, or a function"
-            " that returns an async iterator"
-        )
-    if name == "handle_association" and (
-        inspect.iscoroutinefunction(method)
-        or inspect.isasyncgenfunction(method)
-        or inspect.isgeneratorfunction(function)
-    ):
-        raise HandlerError(
-            f"{where} must return an async context manager: make it an `async def` with one `yield`"
-            " in it, and decorate it with @contextlib.asynccontextmanager"
-        )
-    if name in _COROUTINES and not inspect.iscoroutinefunction(function):
-        raise HandlerError(f"{where} must be an `async def` that returns its result")
+AnyHandler: TypeAlias = (
+    SupportsEcho
+    | SupportsStore
+    | SupportsFind
+    | SupportsGet
+    | SupportsMove
+    | SupportsNEventReport
+    | SupportsNGet
+    | SupportsNSet
+    | SupportsNAction
+    | SupportsNCreate
+    | SupportsNDelete
+    | SupportsAssociation
+    | Handlers
+)
+"""What type checkers take for a handler: what has one method at least as a protocol has it."""

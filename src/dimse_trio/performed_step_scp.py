@@ -140,6 +140,7 @@ class PerformedProcedureSteps(EchoSCP):
     """
 
     normalized_sop_classes = (MPPS, MPPS_RETRIEVE)
+    _from_init = "store"
 
     def __init__(self, store: PerformedStepStore | None = None, *, strict: bool = False) -> None:
         if store is not None and not hasattr(store, "load"):

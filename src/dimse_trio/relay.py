@@ -7,6 +7,7 @@ that a slow side slows the other one down, and a direction that ends is ended on
 
 from __future__ import annotations
 
+import inspect
 import logging
 import socket
 import ssl
@@ -17,6 +18,7 @@ from typing import cast, final
 import attrs
 import trio
 
+from .checks import check_address, check_count, check_ssl_context, checked_timeouts
 from .client import connect
 from .config import Timeouts
 from .errors import (
@@ -165,8 +167,8 @@ async def open_relay(
         ssl_context: For TLS to the peer.
         tls_server_name: The name in its certificate, where that is another than `host`.
         server_ssl_context: For TLS with clients.
-        on_passage: Told what goes by, before it is passed on, which waits for it. One that raises
-            ends that connection.
+        on_passage: An `async def` that is told what goes by, before it is passed on, which waits
+            for it. One that raises ends that connection.
         data_set_limit: `MessageRelayed.data_set` has data sets of up to so many bytes, which are
             patient data.
         max_connections: At once; others are closed.
@@ -176,10 +178,14 @@ async def open_relay(
 
     Raises:
         OSError: The port is taken, or not ours to take.
-        LocalProtocolError: An instrument is none, or a number cannot be.
+        LocalProtocolError: An argument cannot be.
     """
-    if max_connections < 1 or data_set_limit < 0:
-        raise LocalProtocolError("max_connections must be at least 1, data_set_limit at least 0")
+    check_address(host, port)
+    check_count(max_connections, name="max_connections")
+    check_count(data_set_limit, name="data_set_limit", least=0)
+    check_ssl_context(ssl_context)
+    check_ssl_context(server_ssl_context, name="server_ssl_context", server=True)
+    _check_teller(on_passage)
     settings = _Settings(
         host=host,
         port=port,
@@ -189,12 +195,27 @@ async def open_relay(
         on_passage=on_passage,
         data_set_limit=data_set_limit,
         max_connections=max_connections,
-        timeouts=timeouts or Timeouts(),
+        timeouts=checked_timeouts(timeouts),
         instruments=checked_instruments(instruments),
     )
     relay = Relay(settings, await open_listeners(listen_port, listen_host))
     async with alongside(relay.run):
         yield relay
+
+
+def _check_teller(on_passage: Callable[..., object]) -> None:
+    """That what is told of passages takes one, and can be awaited."""
+    wrong = not callable(on_passage) or isinstance(on_passage, type)
+    if not wrong:
+        function = inspect.unwrap(on_passage)
+        forms = (function, function.__call__)  # or an object that is called like one
+        wrong = not any(map(inspect.iscoroutinefunction, forms))
+    if wrong:
+        raise LocalProtocolError("on_passage must be an `async def` that takes a passage")
+    try:
+        inspect.signature(on_passage).bind(object())
+    except TypeError:
+        raise LocalProtocolError("on_passage must take one argument, a passage") from None
 
 
 class _Connection:

@@ -19,7 +19,13 @@ import trio
 
 from .association import Association
 from .blocks import Entered, block
-from .checks import check_address, check_port, checked_limits, checked_timeouts
+from .checks import (
+    check_address,
+    check_port,
+    check_ssl_context,
+    checked_limits,
+    checked_timeouts,
+)
 from .client import (
     DEFAULT_AE_TITLE,
     DEFAULT_MAX_PDU_LENGTH,
@@ -34,6 +40,7 @@ from .fetching import Fetching, Method, Retrieved, RetrieveProgress, commit
 from .files import scan_files
 from .instruments import Instrument, checked_instruments
 from .inventory import find_contexts, move_contexts
+from .offers import AnyHandler
 from .operations import RetrieveResult
 from .part10 import Instance, path_of
 from .pool import Lease, Pool, with_lease
@@ -142,6 +149,8 @@ class RemoteAE(Entered):
             user_identity=user_identity,
             implementation=implementation,
         )
+        check_ssl_context(ssl_context)
+        check_ssl_context(listen_ssl_context, name="listen_ssl_context", server=True)
         if max_associations < 1 or retries < 0 or pause < 0:
             raise LocalProtocolError("max_associations is at least 1, retries and pause at least 0")
         instruments = checked_instruments(instruments)
@@ -167,7 +176,7 @@ class RemoteAE(Entered):
             implementation=implementation,
             instruments=instruments,
         )
-        self._listener: Callable[[object], AbstractAsyncContextManager[Server]] | None = None
+        self._listener: Callable[[AnyHandler], AbstractAsyncContextManager[Server]] | None = None
         self._listening = trio.Lock()
         if listen_port is not None:
             self._listener = partial(
@@ -241,7 +250,7 @@ class RemoteAE(Entered):
                 yield Lease(association, fresh=True)
 
     @asynccontextmanager
-    async def _listen(self, handler: object) -> AsyncGenerator[Server]:
+    async def _listen(self, handler: AnyHandler) -> AsyncGenerator[Server]:
         """The C-MOVE listener, of which there is one at a time: calls wait for each other."""
         assert self._listener is not None
         async with self._listening, self._listener(handler) as server:

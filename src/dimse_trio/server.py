@@ -16,6 +16,7 @@ from .acceptor import Acceptor, ServerStatistics
 from .blocks import block
 from .checks import check_host, check_port
 from .errors import leaves
+from .offers import AnyHandler
 from .settings import ServerOptions, ServerSettings
 
 logger = logging.getLogger("dimse_trio")
@@ -98,7 +99,7 @@ class Server:
 
 @block("open_server(…) as server")
 async def open_server(
-    handler: object,
+    handler: AnyHandler,
     port: int = 0,
     *,
     host: str | None = "127.0.0.1",
@@ -181,7 +182,7 @@ def _is_lone_cancelled(error: BaseException) -> bool:
 
 
 async def serve(
-    handler: object,
+    handler: AnyHandler,
     port: int = 104,
     *,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
@@ -209,7 +210,7 @@ async def serve(
 
 
 async def serve_stream(
-    handler: object,
+    handler: AnyHandler,
     stream: trio.abc.Stream,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,

@@ -8,8 +8,17 @@ from typing import TypedDict
 
 import attrs
 
-from .checks import check_peers, check_ssl_context, check_window, checked_limits, checked_timeouts
-from .client import DEFAULT_MAX_PDU_LENGTH, Destination, check_ae_title, own_user_information
+from .checks import (
+    check_count,
+    check_implementation,
+    check_max_pdu_length,
+    check_peers,
+    check_ssl_context,
+    check_window,
+    checked_limits,
+    checked_timeouts,
+)
+from .client import DEFAULT_MAX_PDU_LENGTH, Destination, check_ae_title
 from .config import Limits, Timeouts
 from .contexts import acceptance_policy
 from .errors import LocalProtocolError
@@ -117,16 +126,17 @@ def _titles(titles: Collection[str] | None) -> Collection[str] | None:
 
 
 def _at_least_one(_: object, attribute: attrs.Attribute[int], value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{attribute.name} must be at least 1")
+    check_count(value, name=attribute.name)
 
 
 def _default_unassociated(settings: ServerSettings) -> int:
+    # no validator has run yet
+    check_count(settings.max_associations, name="max_associations")
     return max(512, settings.max_associations)
 
 
 def _tls(_: object, __: object, value: ssl.SSLContext | None) -> None:
-    check_ssl_context(value)
+    check_ssl_context(value, server=True)
 
 
 def _window(value: tuple[int, int]) -> tuple[int, int]:
@@ -135,11 +145,11 @@ def _window(value: tuple[int, int]) -> tuple[int, int]:
 
 
 def _can_be_announced(_: object, __: attrs.Attribute[int], value: int) -> None:
-    own_user_information(value)
+    check_max_pdu_length(value)
 
 
 def _implementation(_: object, __: object, value: Implementation | None) -> None:
-    own_user_information(0, implementation=value)
+    check_implementation(value)
 
 
 def _policy(settings: ServerSettings) -> Policy:

@@ -143,6 +143,7 @@ class WorklistFolder(EchoSCP):
     """
 
     query_sop_classes: ClassVar = (MODALITY_WORKLIST_FIND,)
+    _from_init = "folder"
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)

@@ -109,7 +109,7 @@ async def test_there_are_no_more_associations_than_in_all_whoever_asks() -> None
     "option", ["max_associations", "max_associations_per_peer", "max_unassociated"]
 )
 async def test_a_limit_of_nothing_is_refused(option: str) -> None:
-    with pytest.raises(ValueError, match=f"{option} must be at least 1"):
+    with pytest.raises(dimse.LocalProtocolError, match=f"{option} must be at least 1"):
         async with dimse.open_server(Echo(), **{option: 0}):  # type: ignore[arg-type]
             raise AssertionError
 

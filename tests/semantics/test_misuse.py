@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import ssl
 import warnings
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -26,6 +27,7 @@ from dimse_trio.protocol.uids import (
     VERIFICATION,
     uid_of,
 )
+from dimse_trio.relay import Passage, open_relay
 from dimse_trio.testing import associated_pair
 from dimse_trio.testing.scripted import ScriptedPeer
 from interop.samples import Sample
@@ -231,6 +233,12 @@ def test_names_and_addresses_are_hosts(host: str) -> None:
         ({"user_identity": "ada"}, r"user_identity is UserIdentity, not str; .*username\('ada'\)"),
         ({"timeouts": 5}, r"timeouts is Timeouts, not int; for example timeouts=Timeouts\("),
         ({"limits": 5}, r"limits is Limits, not int; for example limits=Limits\("),
+        ({"instruments": dimse.Instrument()}, r"instruments=\[…\], not Instrument\(…\)"),
+        ({"max_pdu_length": "x"}, "max_pdu_length is a whole number, not 'x'$"),
+        ({"max_pdu_length": "65536"}, "not '65536': write max_pdu_length=65536"),
+        ({"implementation": "x"}, r"implementation is Implementation, not str; for example"),
+        ({"implementation": dimse.Implementation("1.2", 5)}, "version name 5 must"),  # type: ignore[arg-type]
+        ({"implementation": dimse.Implementation(5, "X")}, "class UID 5 must"),  # type: ignore[arg-type]
     ],
 )
 async def test_options_are_of_their_kind(arguments: dict[str, Any], message: str) -> None:
@@ -247,6 +255,105 @@ async def test_options_are_of_their_kind(arguments: dict[str, Any], message: str
         with pytest.raises(dimse.LocalProtocolError, match=message):
             async with dimse.open_server(Echo(), **arguments):
                 pass
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: dimse.Timeouts(response="5"), "response is a number, not '5'"),  # type: ignore[arg-type]
+        (lambda: dimse.Timeouts(idle=None), "idle is a number, not None"),  # type: ignore[arg-type]
+        (lambda: dimse.Timeouts(idle=True), "idle is a number, not True"),
+        (lambda: dimse.Timeouts(idle=0), "idle must be more than 0"),
+        (lambda: dimse.Limits(data_set=float("nan")), "data_set must be more than 0"),
+        (lambda: dimse.Limits(data_set="1 GiB"), "data_set is a number, not '1 GiB'"),  # type: ignore[arg-type]
+    ],
+)
+def test_times_and_limits_are_numbers(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(dimse.LocalProtocolError, match=message):
+        make()
+
+
+async def test_counts_of_associations_are_numbers() -> None:
+    with pytest.raises(dimse.LocalProtocolError, match=r"max_associations=4$"):
+        async with dimse.open_server(Echo(), max_associations="4"):  # type: ignore[arg-type]
+            pass
+
+
+FOR_A_SERVER = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+FOR_A_CLIENT = dimse.tls_profile()
+
+
+async def test_a_context_for_servers_is_none_to_connect_with() -> None:
+    message = r"ssl_context is to connect with, .* for servers; .*ssl_context=tls_profile\(ca="
+    with pytest.raises(dimse.LocalProtocolError, match=message):
+        async with dimse.open_association("127.0.0.1", 1, ssl_context=FOR_A_SERVER):
+            pass
+    with pytest.raises(dimse.LocalProtocolError, match=message):
+        dimse.RemoteAE("PACS", "127.0.0.1", ssl_context=FOR_A_SERVER)
+    with pytest.raises(dimse.LocalProtocolError, match=message):
+        dimse.Destination("127.0.0.1", ssl_context=FOR_A_SERVER)
+    with pytest.raises(dimse.LocalProtocolError, match=message):
+        async with open_relay("127.0.0.1", ssl_context=FOR_A_SERVER, on_passage=told):
+            pass
+
+
+async def test_a_context_for_clients_is_none_to_listen_with() -> None:
+    message = r"ssl_context is to listen with, .* for clients; .*=tls_profile\(server=True"
+    with pytest.raises(dimse.LocalProtocolError, match=message):
+        async with dimse.open_server(Echo(), ssl_context=FOR_A_CLIENT):
+            pass
+    with pytest.raises(dimse.LocalProtocolError, match=f"listen_{message}"):
+        dimse.RemoteAE("PACS", "127.0.0.1", listen_ssl_context=FOR_A_CLIENT)
+    with pytest.raises(dimse.LocalProtocolError, match=f"server_{message}"):
+        async with open_relay("127.0.0.1", server_ssl_context=FOR_A_CLIENT, on_passage=told):
+            pass
+
+
+async def told(passage: Passage) -> None:
+    """What a relay tells of is nothing to us."""
+
+
+class Told:
+    async def __call__(self, passage: Passage) -> None:
+        """As an object."""
+
+
+@pytest.mark.parametrize("on_passage", [told, Told(), Told().__call__, partial(told)])
+async def test_a_relay_tells_what_can_be_awaited(on_passage: Any) -> None:
+    async with open_relay("127.0.0.1", on_passage=on_passage):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("on_passage", "message"),
+    [
+        (print, "must be an `async def`"),
+        (lambda passage: None, "must be an `async def`"),
+        (Told, "must be an `async def`"),
+        (None, "must be an `async def`"),
+        (partial(told, 1), "must take one argument"),
+    ],
+)
+async def test_a_relay_is_refused_what_cannot_be_told(on_passage: Any, message: str) -> None:
+    with pytest.raises(dimse.LocalProtocolError, match=f"on_passage {message}"):
+        async with open_relay("127.0.0.1", on_passage=on_passage):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_connections": 0}, "max_connections must be at least 1"),
+        ({"max_connections": "1"}, "max_connections is a whole number"),
+        ({"data_set_limit": -1}, "data_set_limit must be at least 0"),
+        ({"timeouts": 5}, "timeouts is Timeouts"),
+        ({"host": "pacs:104"}, "host='pacs', port=104"),
+    ],
+)
+async def test_a_relays_options_are_of_their_kind(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(dimse.LocalProtocolError, match=message):
+        async with open_relay(**{"host": "127.0.0.1", "on_passage": told, **arguments}):
+            pass
 
 
 @pytest.mark.parametrize("port", ["104", -1, None])

@@ -246,6 +246,35 @@ async def test_handlers_that_query_are_for_patients_and_studies_unless_they_say_
     assert offered == {dimse.uid_of(find) for find in finds}
 
 
+class TwoBases(dimse.WorklistFolder, dimse.PerformedProcedureSteps):
+    """The first base's `__init__` leaves the other's out."""
+
+
+class OwnInit(dimse.PerformedProcedureSteps):
+    def __init__(self) -> None:
+        self.mine = True
+
+
+class BothInits(TwoBases):
+    def __init__(self, folder: Path) -> None:
+        dimse.WorklistFolder.__init__(self, folder)
+        dimse.PerformedProcedureSteps.__init__(self)
+
+
+async def test_a_base_class_that_has_not_been_initialized_is_refused(tmp_path: Path) -> None:
+    advice = (
+        r"TwoBases has not been through PerformedProcedureSteps\.__init__: .*"
+        r"Handlers\(WorklistFolder\(…\), PerformedProcedureSteps\(…\)\)"
+    )
+    with pytest.raises(dimse.HandlerError, match=advice):
+        async with dimse.open_server(TwoBases(tmp_path)):
+            pass
+    with pytest.raises(dimse.HandlerError, match=r"call it in the __init__ of OwnInit$"):
+        dimse.Handlers(OwnInit())
+    async with dimse.open_server(BothInits(tmp_path)):
+        pass
+
+
 @attrs.frozen
 class _Unready:
     async def handle_echo(self, request: dimse.EchoRequest) -> dimse.Status:

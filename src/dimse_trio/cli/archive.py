@@ -80,7 +80,7 @@ def archive(
         )
 
     @asynccontextmanager
-    async def make_handler(listening: Listening) -> AsyncGenerator[object]:
+    async def make_handler(listening: Listening) -> AsyncGenerator[dimse.AnyHandler]:
         from dimse_trio.archive import open_archive
 
         async with AsyncExitStack() as stack:

@@ -97,14 +97,14 @@ class Listening(Standing):
 
     async def serve(
         self,
-        make_handler: Callable[[Listening], AbstractAsyncContextManager[object]],
+        make_handler: Callable[[Listening], AbstractAsyncContextManager[dimse.AnyHandler]],
         peers: Peers | None,
     ) -> None:
         """Serve with a handler until it is stopped."""
         async with make_handler(self) as handler:
             await self._serve(handler, peers)
 
-    async def _serve(self, handler: object, peers: Peers | None) -> None:
+    async def _serve(self, handler: dimse.AnyHandler, peers: Peers | None) -> None:
         listener = self._listener
         async with dimse.open_server(
             handler,
@@ -137,7 +137,7 @@ def _write_port(path: Path, port: int) -> None:
 
 def listen(
     listener: Listener,
-    make_handler: Callable[[Listening], AbstractAsyncContextManager[object]],
+    make_handler: Callable[[Listening], AbstractAsyncContextManager[dimse.AnyHandler]],
     peers: Peers | None = None,
     *,
     on_mismatch: Literal["error", "transcode"] = "error",

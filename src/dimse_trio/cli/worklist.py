@@ -47,7 +47,7 @@ def worklist(listener: Listener, folder: str, steps: str | None, verbose: int) -
         handlers.append(dimse.PerformedProcedureSteps(dimse.PerformedStepFolder(Path(steps))))
 
     @asynccontextmanager
-    async def make_handler(listening: Listening) -> AsyncGenerator[object]:
+    async def make_handler(listening: Listening) -> AsyncGenerator[dimse.AnyHandler]:
         yield dimse.Handlers(*handlers)
 
     return listen(listener, make_handler)

@@ -18,6 +18,7 @@ from dimse_trio.blocks import block
 from dimse_trio.client import associate_over
 from dimse_trio.config import Limits, Timeouts
 from dimse_trio.instruments import Instrument
+from dimse_trio.offers import AnyHandler
 from dimse_trio.protocol.negotiation import PresentationContext
 from dimse_trio.protocol.pdus import Implementation, UserIdentity
 from dimse_trio.server import serve_stream
@@ -25,13 +26,13 @@ from dimse_trio.server import serve_stream
 
 @block("associated_pair(…) as association")
 async def associated_pair(
-    handler: object,
+    handler: AnyHandler,
     *,
     contexts: Iterable[PresentationContext] | None = None,
     called_ae_title: str = "ARCHIVE",
     calling_ae_title: str = "STATION",
     async_operations: tuple[int, int] | None = None,
-    requestor_handler: object | None = None,
+    requestor_handler: AnyHandler | None = None,
     user_identity: UserIdentity | None = None,
     implementation: Implementation | None = None,
     requestor_instruments: Iterable[Instrument] = (),
@@ -92,7 +93,7 @@ async def associated_pair(
 
 
 async def _serve(
-    handler: object,
+    handler: AnyHandler,
     stream: trio.abc.Stream,
     *,
     task_status: trio.TaskStatus[None],

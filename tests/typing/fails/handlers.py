@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 
+import trio
 from pydicom import Dataset
 
 import dimse_trio as dimse
@@ -54,3 +55,20 @@ too_many_arguments: dimse.SupportsStore = TooManyArguments()  # error
 misspelt: dimse.SupportsStore = Misspelt()  # error
 whole_list: dimse.SupportsFind = WholeList()  # error
 yields_names: dimse.SupportsFind = YieldsNames()  # error
+
+
+async def serves(stream: trio.abc.Stream) -> None:
+    await dimse.serve(NotAsync())  # error
+    await dimse.serve(NoStatus())  # error
+    await dimse.serve(OtherRequest())  # error
+    await dimse.serve(TooManyArguments())  # error
+    await dimse.serve(Misspelt())  # error
+    await dimse.serve(WholeList())  # error
+    await dimse.serve(YieldsNames())  # error
+    await dimse.serve(object())  # error
+    await dimse.serve(dimse.EchoSCP)  # error
+    await dimse.serve_stream(OtherRequest(), stream)  # error
+    async with dimse.open_server(OtherRequest(), 0):  # error
+        pass
+    async with dimse.open_association("127.0.0.1", handler=OtherRequest()):  # error
+        pass

@@ -46,13 +46,13 @@ async def has_policies(assoc: dimse.Association, pacs: dimse.RemoteAE) -> None:
     await assoc.store("image.dcm", on_mismatch=lambda mismatch: mismatch.accepted[0])
     outcomes = await pacs.store("folder", on_mismatch=another_file)
     assert_type(outcomes[0].transfer_syntax_uid, str | None)
-    async with dimse.open_server(object(), on_mismatch=uid_or_nothing):
+    async with dimse.open_server(dimse.EchoSCP(), on_mismatch=uid_or_nothing):
         pass
 
 
 async def opens() -> None:
     async with dimse.open_association("127.0.0.1") as assoc:
         assert_type(assoc, dimse.Association)
-    async with dimse.open_server(object()) as server:
+    async with dimse.open_server(dimse.EchoSCP()) as server:
         assert_type(server, dimse.Server)
         assert_type(server.port, int)

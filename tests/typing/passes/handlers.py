@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import trio
 from pydicom import Dataset
 
 import dimse_trio as dimse
@@ -47,6 +48,54 @@ class Derived(dimse.Handler):
 
     async def handle_find(self, request: dimse.FindRequest) -> AsyncIterator[Dataset]:
         yield Dataset()
+
+
+class OnlyAdmission:
+    @asynccontextmanager
+    async def handle_association(
+        self, request: dimse.AssociationRequest
+    ) -> AsyncGenerator[dimse.Admission]:
+        yield dimse.Admission()
+
+
+class OnlyEvents:
+    async def handle_n_event_report(self, request: dimse.NEventReportRequest) -> dimse.Status:
+        return dimse.Status.SUCCESS
+
+
+class Untyped:
+    async def handle_store(self, request):  # type: ignore[no-untyped-def]
+        return dimse.Status.SUCCESS
+
+
+class RightAndWrong:
+    """One right method is enough: what the others are, a checker does not look at here."""
+
+    async def handle_echo(self, request: dimse.EchoRequest) -> dimse.Status:
+        return dimse.Status.SUCCESS
+
+    def handle_store(self, request: dimse.FindRequest) -> None:
+        return None
+
+
+async def serves(handler: dimse.AnyHandler, stream: trio.abc.Stream) -> None:
+    await dimse.serve(handler)
+    await dimse.serve(Archive())
+    await dimse.serve(OnlyStore())
+    await dimse.serve(Derived())
+    await dimse.serve(OnlyAdmission())
+    await dimse.serve(OnlyEvents())
+    await dimse.serve(Untyped())
+    await dimse.serve(RightAndWrong())
+    await dimse.serve(dimse.WorklistFolder("orders"))
+    await dimse.serve(dimse.Handlers(OnlyStore(), dimse.PerformedProcedureSteps()))
+    await dimse.serve_stream(OnlyStore(), stream)
+    async with dimse.ProcedureSteps() as steps, dimse.open_server(steps, 0):
+        pass
+    async with dimse.open_association("127.0.0.1", handler=OnlyEvents()):
+        pass
+    async with trio.open_nursery() as nursery:
+        await nursery.start(dimse.serve, OnlyStore(), 104)
 
 
 archive = Archive()
