@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, Unpack, cast, final
+from typing import Any, Self, Unpack, final
 
 import trio
 
@@ -37,12 +37,10 @@ from .commitment import CommitmentResult
 from .config import Limits, Timeouts
 from .errors import LocalProtocolError
 from .fetching import Fetching, Method, Retrieved, RetrieveProgress, commit
-from .files import scan_files
 from .instruments import Instrument, checked_instruments
 from .inventory import find_contexts, move_contexts
 from .offers import AnyHandler
 from .operations import RetrieveResult
-from .part10 import Instance, path_of
 from .pool import Lease, Pool, with_lease
 from .protocol.messages import CEchoRSP
 from .protocol.negotiation import PresentationContext
@@ -51,15 +49,10 @@ from .protocol.uids import VERIFICATION
 from .queries import Query, query
 from .references import Referable
 from .remote_find import RemoteFind
-from .sending import Sending, StoreOutcome, StoreProgress
+from .sending import Sending, Source, StoreOutcome, StoreProgress, found_in
 from .server import Server, open_server
 from .storing import OnMismatch, check_policy
 from .worklist import WorklistKeys, worklist_query
-
-if TYPE_CHECKING:
-    from pydicom import Dataset
-
-    Source: TypeAlias = str | os.PathLike[str] | Instance | Dataset
 
 
 @final
@@ -364,20 +357,7 @@ class RemoteAE(Entered):
         if jobs < 1:
             raise LocalProtocolError("jobs is at least 1")
         check_policy(on_mismatch)
-        single = isinstance(instances, str | os.PathLike | Instance) or hasattr(
-            instances, "iterall"
-        )
-        given = cast("Iterable[Source]", [instances] if single else instances)
-        sendable: list[Instance | Dataset] = []
-        unreadable: list[StoreOutcome] = []
-        for item in given:
-            path = path_of(item)
-            if path is None:
-                sendable.append(cast("Instance | Dataset", item))
-                continue
-            found, bad = await scan_files(path)
-            sendable += found
-            unreadable += (StoreOutcome(each.path, "", None, each.error) for each in bad)
+        sendable, unreadable = await found_in(instances)
         sending = Sending(
             self._lease,
             jobs=jobs,

@@ -7,10 +7,11 @@ what has taken too many associations with it, or has not been answered in time, 
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import attrs
 import trio
@@ -26,7 +27,8 @@ from .errors import (
     InvalidFile,
     StatusError,
 )
-from .part10 import Instance
+from .files import scan_files
+from .part10 import Instance, path_of
 from .pool import Lease, Lessor, worth_retrying
 from .protocol.negotiation import PresentationContext
 from .protocol.status import Status
@@ -35,6 +37,8 @@ from .storing import OnMismatch, StoreResult, check_policy
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+Source: TypeAlias = "str | os.PathLike[str] | Instance | Dataset"
+"""What can be sent: a file, a folder with all below it, an instance, a data set."""
 MAX_TIMEOUTS = 2
 """Instances on end, without an answer in time, after which a peer is taken to give none at all."""
 MAX_IN_FLIGHT = 32
@@ -75,6 +79,24 @@ class _Item:
     index: int
     instance: Instance | Dataset
     attempts: int = 0
+
+
+async def found_in(
+    sources: Source | Iterable[Source],
+) -> tuple[list[Instance | Dataset], list[StoreOutcome]]:
+    """What there is to send, files looked for in folders, and outcomes of what cannot be read."""
+    single = isinstance(sources, str | os.PathLike | Instance) or hasattr(sources, "iterall")
+    sendable: list[Instance | Dataset] = []
+    unreadable: list[StoreOutcome] = []
+    for item in cast("Iterable[Source]", [sources] if single else sources):
+        path = path_of(item)
+        if path is None:
+            sendable.append(cast("Instance | Dataset", item))
+            continue
+        found, bad = await scan_files(path)
+        sendable += found
+        unreadable += (StoreOutcome(each.path, "", None, each.error) for each in bad)
+    return sendable, unreadable
 
 
 class Sending:
