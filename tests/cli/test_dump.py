@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -129,3 +130,39 @@ def test_a_pipe_that_nobody_writes_into_is_not_waited_for(
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
     run_here("dump", tmp_path / "pipe").check(1, "not a DICOM file")
+
+
+def test_numbers_that_json_has_not_are_strings_in_it(tmp_path: Path, run_here: RunHere) -> None:
+    data_set = pydicom.dcmread(CT)
+    data_set.add_new("AcquisitionDuration", "FD", math.nan)
+    data_set.add_new("ReferencedImageSequence", "SQ", [Dataset()])
+    data_set.ReferencedImageSequence[0].add_new("TableOfParameterValues", "FL", [1.5, -math.inf, 3])
+    data_set.add_new("TagSpacingFirstDimension", "FD", math.inf)
+    path, copy = tmp_path / "nan.dcm", tmp_path / "copy.dcm"
+    data_set.save_as(path)
+    text = run_here("dump", path, "--json").check_done().stdout
+    shown = json.loads(text, parse_constant=pytest.fail)
+    assert shown["00189073"]["Value"] == ["NaN"]
+    assert shown["00189030"]["Value"] == ["Infinity"]
+    (item,) = shown["00081140"]["Value"]
+    assert item["0018605A"]["Value"] == [1.5, "-Infinity", 3]
+    (tmp_path / "x.json").write_text(run_here("dump", path, "--json", "--full").stdout)
+    run_here("create", copy, "--from-json", tmp_path / "x.json").check_done()
+    again = pydicom.dcmread(copy)
+    assert math.isnan(again.AcquisitionDuration)
+    assert again.TagSpacingFirstDimension == math.inf
+    assert again.ReferencedImageSequence[0].TableOfParameterValues == [1.5, -math.inf, 3]
+
+
+def test_an_empty_binary_value_is_not_elsewhere(tmp_path: Path, run_here: RunHere) -> None:
+    data_set = pydicom.dcmread(CT)
+    data_set.add_new("EncapsulatedDocument", "OB", b"")
+    path, copy = tmp_path / "empty.dcm", tmp_path / "copy.dcm"
+    data_set.save_as(path)
+    (line,) = run_here("dump", path, "-k", "EncapsulatedDocument").check_done().stdout.splitlines()
+    assert "not read" not in line
+    (shown,) = run_here("dump", path, "--json").check_done().objects
+    assert shown["00420011"] == {"vr": "OB"}
+    (tmp_path / "x.json").write_text(run_here("dump", path, "--json", "--full").stdout)
+    run_here("create", copy, "--from-json", tmp_path / "x.json").check_done()
+    assert pydicom.dcmread(copy)["EncapsulatedDocument"].is_empty

@@ -74,6 +74,8 @@ async def test_the_passcode_may_be_in_the_environment() -> None:
     [
         (("--user", "me", "--jwt", "x"), "a user has one identity"),
         (("--passcode-file", "x"), "needs --user"),
+        (("--user", "me", "--passcode-file", "/dev/zero"), "longer than 65535 bytes"),
+        (("--tls-key-password-file", "/dev/zero"), "longer than 65535 bytes"),
         (("--saml", "/nonexistent/file"), "--saml /nonexistent/file: No such file"),
     ],
 )

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pydicom
 import pytest
 
+from dimse_trio.cli import dicom_files
+
 from .program import Ended
 from .test_create import dcmdump
 
 TEST_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 CT = TEST_FILES / "CT_small.dcm"
+ITEM = b"\xfe\xff\x00\xe0"
+DEFLATED_AT = 334
+"""Where the data set of image_dfl.dcm begins."""
 
 RunHere = Callable[..., Ended]
 
@@ -166,6 +172,7 @@ def test_another_character_set_means_the_same_text(tmp_path: Path, run_here: Run
         (("-k", "StudyDate=2020-"), "StudyDate"),
         (("-k", "StudyDate=20200101-20200102"), "is a range"),
         (("-k", "AcquisitionDateTime=2020-"), "is a range"),
+        (("-k", f"PerformedSeriesSequence[{'9' * 5000}].Modality=MR"), "so many items"),
         (("-k", "Rows=-1"), "not from 0 to 65535"),
         (("-k", "SpecificCharacterSet=ISO_IR 100", "-k", "PatientName=山田"), "does not fit"),
         (("-k", "StudyInstanceUID=1.a"), "StudyInstanceUID"),
@@ -209,3 +216,136 @@ def test_a_folder_without_files_is_a_failure(
     command: tuple[str, ...], tmp_path: Path, run_here: RunHere
 ) -> None:
     run_here(*command, tmp_path).check(1, f"there are no files in {tmp_path}")
+
+
+def with_last_fragment_odd(name: str, path: Path) -> bytes:
+    """A file whose last fragment lacks a byte; the fragment."""
+    original = pydicom.dcmread(TEST_FILES / name)
+    value = original.PixelData
+    at = value.rindex(ITEM)
+    length = int.from_bytes(value[at + 4 : at + 8], "little")
+    fragment = value[at + 8 :][: length - 1]
+    assert len(fragment) % 2
+    odd = value[: at + 4] + len(fragment).to_bytes(4, "little") + fragment
+    path.write_bytes((TEST_FILES / name).read_bytes().replace(value, odd))
+    return bytes(fragment)
+
+
+@pytest.mark.interop
+def test_a_fragment_of_odd_length_gets_the_byte_that_it_lacks(
+    tmp_path: Path, run_here: RunHere
+) -> None:
+    path = tmp_path / "odd.dcm"
+    fragment = with_last_fragment_odd("JPEG2000.dcm", path)
+    run_here("modify", path, "-k", "PatientID=1").check_done()
+    assert pydicom.dcmread(path).PixelData.endswith(
+        ITEM + (len(fragment) + 1).to_bytes(4, "little") + fragment + b"\0"
+    )
+    assert dcmdump(path).count(" pi ") == 2
+    before = path.read_bytes()
+    run_here("modify", path, "-k", "PatientID=2").check_done()
+    run_here("modify", path, "-k", "PatientID=1").check_done()
+    assert path.read_bytes() == before
+
+
+def test_fragments_that_would_move_are_left_alone(tmp_path: Path, run_here: RunHere) -> None:
+    path = tmp_path / "odd.dcm"
+    with_last_fragment_odd("JPEG2000.dcm", path)
+    data_set = path.read_bytes()
+    delimiter = data_set.rindex(b"\xfe\xff\xdd\xe0")
+    path.write_bytes(data_set[:delimiter] + ITEM + b"\2\0\0\0\0\0" + data_set[delimiter:])
+    before = path.read_bytes()
+    ended = run_here("modify", path, "-k", "PatientID=1")
+    assert "fragment of odd length" in ended.errors[0]
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("element", "vr"),
+    [(b"\x02\0\x03\0", b"U\x16"), (b"\x02\0\0\0", b"UI"), (b"\x08\0\x18\0", b"U\x16")],
+)
+def test_an_element_that_is_none_fails_its_file_alone(
+    element: bytes, vr: bytes, ct: Path, tmp_path: Path, run_here: RunHere
+) -> None:
+    whole = ct.read_bytes()
+    at = whole.index(element) + 4
+    damaged = tmp_path / "a.dcm"
+    damaged.write_bytes(whole[:at] + vr + whole[at + 2 :])
+    ended = run_here("modify", tmp_path, "-k", "PatientID=NEW")
+    assert (ended.code, ended.stdout) == (1, "1 changed, 1 failed\n")
+    assert "a.dcm: " in ended.errors[0]
+    assert "internal" not in ended.stderr
+    assert pydicom.dcmread(ct).PatientID == "NEW"
+    copy = tmp_path / "copy.dcm"
+    ended = run_here("create", copy, "--template", damaged).check(1, "copy.dcm: ")
+    assert "internal" not in ended.stderr
+
+
+def test_a_number_is_signed_where_the_pixels_are(ct: Path, run_here: RunHere) -> None:
+    run_here("modify", ct, "-k", "SmallestImagePixelValue=-5").check_done()
+    element = pydicom.dcmread(ct)["SmallestImagePixelValue"]
+    assert (element.VR, element.value) == ("SS", -5)
+    run_here("modify", ct, "-k", "SmallestImagePixelValue=40000").check(2, "not from -32768")
+    run_here("modify", ct, "-k", "PixelRepresentation=0").check_done()
+    run_here("modify", ct, "-k", "SmallestImagePixelValue=-5").check(2, "not from 0 to 65535")
+    run_here("modify", ct, "-k", "SmallestImagePixelValue=40000").check_done()
+    assert pydicom.dcmread(ct)["SmallestImagePixelValue"].value == 40000
+
+
+@pytest.mark.parametrize("change", [("-d", "SOPInstanceUID"), ("-k", "SOPInstanceUID=")])
+def test_an_instance_keeps_its_uids(change: tuple[str, str], ct: Path, run_here: RunHere) -> None:
+    run_here("modify", ct, *change).check(2, "--new-instance-uid")
+    run_here("modify", ct, "-d", "SOPClassUID").check(2, "would be no instance")
+    assert ct.read_bytes() == CT.read_bytes()
+
+
+def test_what_is_no_instance_may_lose_its_uid(tmp_path: Path, run_here: RunHere) -> None:
+    query = tmp_path / "query.dcm"
+    run_here("create", query, "QueryRetrieveLevel=IMAGE", "SOPInstanceUID=1.2").check_done()
+    assert pydicom.dcmread(query).file_meta.MediaStorageSOPInstanceUID == "1.2"
+    run_here("modify", query, "-d", "SOPInstanceUID").check_done()
+    assert "MediaStorageSOPInstanceUID" not in pydicom.dcmread(query).file_meta
+
+
+def test_a_directory_keeps_the_uids_that_stand_in_its_meta(
+    tmp_path: Path, run_here: RunHere
+) -> None:
+    path = Path(shutil.copy(TEST_FILES / "dicomdirtests" / "DICOMDIR", tmp_path))
+    before = pydicom.dcmread(path).file_meta
+    run_here("modify", path, "-k", "FileSetID=NEW").check_done()
+    after = pydicom.dcmread(path).file_meta
+    for keyword in ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID"):
+        assert after[keyword] == before[keyword]
+
+
+def test_a_deflated_file_is_looked_at_for_its_end(tmp_path: Path, run_here: RunHere) -> None:
+    whole = (TEST_FILES / "image_dfl.dcm").read_bytes()
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    inner = inflater.decompress(whole[DEFLATED_AT:])
+    path = tmp_path / "x.dcm"
+    for number, (data, good) in enumerate(
+        ((inner, True), (inner[:-1], False), (inner[:-1000], False), (inner + b"junk", False))
+    ):
+        deflated = zlib.compress(data, wbits=-zlib.MAX_WBITS)
+        path.write_bytes(whole[:DEFLATED_AT] + deflated)
+        before = path.read_bytes()
+        ended = run_here("modify", path, "-k", f"PatientID={number}")
+        assert (ended.code == 0) == (path.read_bytes() != before) == good
+        assert run_here("dump", path, "-k", "Rows").code == ended.code
+    path.write_bytes(whole[:-100])
+    for command in (("dump", path), ("modify", path, "-k", "PatientID=1")):
+        assert "cut off" in run_here(*command).errors[0]
+
+
+def test_a_deflated_file_is_not_inflated_without_end(
+    tmp_path: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dicom_files, "MAX_INFLATED", 1 << 20)
+    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    bomb = deflater.compress(bytes(1 << 21)) + deflater.flush()
+    path = tmp_path / "bomb.dcm"
+    path.write_bytes((TEST_FILES / "image_dfl.dcm").read_bytes()[:DEFLATED_AT] + bomb)
+    run_here("dump", path).check(1, "bomb.dcm: its deflated data set has more than 1 MiB")
+    ended = run_here("modify", path, "-k", "PatientID=1")
+    assert ended.stdout == "0 changed, 1 failed\n"
+    assert "more than 1 MiB" in ended.errors[0]

@@ -17,7 +17,10 @@ from .dicom_files import (
     EXPLICIT,
     NATIVE,
     apply_settings,
+    drop_uids,
+    looking_at,
     reading,
+    sop_uids,
     write,
     writing,
 )
@@ -113,7 +116,10 @@ def create(
         _check_syntax(data_set, syntax, wanted)
         for keyword in _UIDS if new_uids else ():
             setattr(data_set, keyword, dimse.new_uid())
-        apply_settings(data_set, settings)
+        with looking_at("it"):
+            before = sop_uids(data_set)
+            apply_settings(data_set, settings)
+            drop_uids(data_set, before - sop_uids(data_set))
         with writing(path) as file:
             write(data_set, file, wanted)
     except CommandFailed as error:

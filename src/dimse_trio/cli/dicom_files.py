@@ -15,6 +15,7 @@ import shutil
 import stat
 import struct
 import sys
+import zlib
 from collections.abc import Collection, Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,6 +33,7 @@ from .texts import CHARACTER_SET, fits_character_set, texts_of, to_utf8
 if TYPE_CHECKING:
     from pydicom import Dataset
     from pydicom.dataset import FileMetaDataset
+    from pydicom.tag import BaseTag
 
 IMPLICIT = dimse.uid_of("ImplicitVRLittleEndian")
 EXPLICIT = dimse.uid_of("ExplicitVRLittleEndian")
@@ -41,7 +43,11 @@ NATIVE = (IMPLICIT, EXPLICIT, DEFLATED, BIG_ENDIAN)
 """Transfer syntaxes in which pixel data is not compressed."""
 BULK = 1 << 14
 """Values longer than this, in bytes, stay in the file until somebody asks for them."""
+MAX_INFLATED = 1 << 29
+"""Longest that a deflated data set may become, in bytes."""
 _WITH_TAG = re.compile(r"(?:With tag (\(\w+, ?\w+\)) got exception: )+")
+_PIXEL_DATA = 0x7FE00010
+SOP_UIDS = frozenset(("SOPClassUID", "SOPInstanceUID"))
 _END = 0xFFFF_FFFD
 _END_VALUE = b"the end."
 
@@ -95,20 +101,26 @@ def reading(name: str | Path, *, whole: bool = False) -> Generator[File]:
     name = str(name)
     with _open(name) as file:
         try:
-            meta = _meta(file)
+            preamble, meta = _meta(file)
             syntax = str(meta.get("TransferSyntaxUID") or IMPLICIT)
-            marked = _Marked(file, _end_mark(syntax))
-            later = None if whole or syntax == DEFLATED else BULK
-            data_set = pydicom.dcmread(marked, defer_size=later)
+            ended = True
+            if syntax == DEFLATED:  # which pydicom would inflate to whatever size
+                data_set, ended = _inflated(file)
+                data_set.file_meta, data_set.preamble = meta, preamble
+            else:
+                marked = _Marked(file, _end_mark(syntax))
+                data_set = pydicom.dcmread(marked, defer_size=None if whole else BULK)
+        except _TooLong as error:
+            raise CommandFailed(
+                f"{name}: its deflated data set has more than {MAX_INFLATED >> 20} MiB"
+            ) from error
         except InvalidDicomError as error:
             raise CommandFailed(f"{name}: not a DICOM file") from error
         except Exception as error:  # pydicom raises whatever its parser meets
             raise CommandFailed(
                 f"{name}: cannot be read as DICOM ({type(error).__name__})"
             ) from error
-        complete = syntax == DEFLATED
-        if _END in data_set:
-            complete = data_set.pop(_END).value == _END_VALUE
+        complete = _END in data_set and data_set.pop(_END).value == _END_VALUE and ended
         yield File("standard input" if name == "-" else name, data_set, complete)
 
 
@@ -133,21 +145,43 @@ def _at_once(name: str, flags: int) -> int:
     return descriptor
 
 
-def _meta(file: BinaryIO) -> FileMetaDataset:
-    from pydicom.filereader import read_partial
+def _meta(file: BinaryIO) -> tuple[bytes | None, FileMetaDataset]:
+    """Preamble and File Meta Information; the file is left where the data set begins."""
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.filereader import read_dataset, read_preamble
 
-    def at_once(tag: object, vr: str | None, length: int) -> bool:
-        return True
+    def behind(tag: BaseTag, vr: str | None, length: int) -> bool:
+        return tag.group != 0x0002
 
-    meta = read_partial(file, stop_when=at_once).file_meta
-    file.seek(0)
-    return meta
+    preamble = read_preamble(file, force=False)
+    elements = read_dataset(file, False, True, stop_when=behind)  # Explicit VR Little Endian
+    return preamble, FileMetaDataset(elements)
+
+
+class _TooLong(Exception):
+    """A data set that is inflated without end, as far as anybody wants to know."""
+
+
+def _inflated(file: BinaryIO) -> tuple[Dataset, bool]:
+    """A deflated data set (PS3.5 §A.5), from here on, and whether the stream comes to its end.
+
+    Behind that there may be a byte of padding, or what gzip puts there.
+    """
+    from pydicom.filereader import read_dataset
+
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    data = io.BytesIO()
+    while not inflater.eof and (block := file.read(1 << 16)):
+        data.write(inflater.decompress(block, MAX_INFLATED + 1 - data.tell()))
+        if data.tell() > MAX_INFLATED:
+            raise _TooLong
+    data.write(_end_mark(EXPLICIT))
+    data.seek(0)
+    return read_dataset(data, is_implicit_VR=False, is_little_endian=True), inflater.eof
 
 
 def _end_mark(transfer_syntax_uid: str) -> bytes:
     """An element that comes behind all others."""
-    if transfer_syntax_uid == DEFLATED:
-        return b""
     order = ">" if transfer_syntax_uid == BIG_ENDIAN else "<"
     group, element = _END >> 16, _END & 0xFFFF
     if transfer_syntax_uid == IMPLICIT:
@@ -187,6 +221,21 @@ class _Marked:
 
 
 @contextmanager
+def looking_at(what: str) -> Generator[None]:
+    """A block that looks at values of a data set.
+
+    Raises:
+        CommandFailed: One is none.
+    """
+    try:
+        yield
+    except (CommandFailed, dimse.DimseError, OSError):
+        raise
+    except Exception as error:  # pydicom raises whatever its parser meets
+        raise CommandFailed(f"{what} has a value that is none ({type(error).__name__})") from error
+
+
+@contextmanager
 def writing(target: Path) -> Generator[BinaryIO]:
     """A file that takes its place when the block ends well, and is gone when not.
 
@@ -213,28 +262,21 @@ def writing(target: Path) -> Generator[BinaryIO]:
 def write(data_set: Dataset, file: BinaryIO, transfer_syntax_uid: str) -> None:
     """Write a data set with complete File Meta Information (PS3.10 §7.1).
 
-    What is no instance, such as a query, has no Media Storage SOP UIDs there.
+    The Media Storage SOP UIDs are those of the data set. Where it has none, what it was read with
+    stays: of a DICOMDIR they stand there only (PS3.3 §F.3.2).
 
     Raises:
         CommandFailed: A value cannot be encoded.
     """
     import pydicom
-    from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import UID
 
-    meta: FileMetaDataset = getattr(data_set, "file_meta", None) or FileMetaDataset()
-    meta.FileMetaInformationGroupLength = 0  # pydicom counts
-    meta.FileMetaInformationVersion = b"\0\1"
-    for keyword in ("SOPClassUID", "SOPInstanceUID"):
-        if data_set.get(keyword):
-            setattr(meta, f"MediaStorage{keyword}", data_set.get(keyword))
-    meta.TransferSyntaxUID = UID(transfer_syntax_uid)
-    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    data_set.file_meta = meta
-    data_set.preamble = getattr(data_set, "preamble", None) or bytes(128)
     try:
+        data_set.file_meta = _whole_meta(data_set, transfer_syntax_uid)
+        data_set.preamble = getattr(data_set, "preamble", None) or bytes(128)
+        _make_even(data_set)
         pydicom.dcmwrite(file, data_set)
+    except CommandFailed:
+        raise
     except Exception as error:  # pydicom raises whatever its writers meet
         if (refused := _by_system(error)) is not None:
             raise refused from None
@@ -244,11 +286,61 @@ def write(data_set: Dataset, file: BinaryIO, transfer_syntax_uid: str) -> None:
         raise CommandFailed(f"cannot be written: {type(error).__name__}{where}") from error
 
 
+def _whole_meta(data_set: Dataset, transfer_syntax_uid: str) -> FileMetaDataset:
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import UID
+
+    meta: FileMetaDataset = getattr(data_set, "file_meta", None) or FileMetaDataset()
+    with looking_at("its File Meta Information"):
+        list(meta)
+    meta.FileMetaInformationGroupLength = 0  # pydicom counts
+    meta.FileMetaInformationVersion = b"\0\1"
+    for keyword in SOP_UIDS:
+        if data_set.get(keyword):
+            setattr(meta, f"MediaStorage{keyword}", data_set.get(keyword))
+    meta.TransferSyntaxUID = UID(transfer_syntax_uid)
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    return meta
+
+
+def _make_even(data_set: Dataset) -> None:
+    """Give a last fragment of odd length the byte that it lacks (PS3.5 §A.4).
+
+    pydicom would put one behind it, where readers look for the sequence's end.
+    """
+    if _PIXEL_DATA not in data_set or not data_set[_PIXEL_DATA].is_undefined_length:
+        return
+    value: bytes = data_set[_PIXEL_DATA].value
+    if len(value) % 2 == 0:
+        return
+    position = last = 0
+    while position < len(value):
+        last = position
+        position += 8 + int.from_bytes(value[position + 4 : position + 8], "little")
+    length = len(value) - last - 8
+    if position != len(value) or length % 2 == 0:
+        raise CommandFailed("its pixel data has a fragment of odd length that is not the last one")
+    size = (length + 1).to_bytes(4, "little")
+    data_set[_PIXEL_DATA].value = value[: last + 4] + size + value[last + 8 :] + b"\0"
+
+
 def _by_system(error: BaseException | None) -> OSError | None:
     """The system's error that another was made of; pydicom's own of that type have no number."""
     while error is not None and not (isinstance(error, OSError) and error.errno):
         error = error.__cause__
     return error
+
+
+def sop_uids(data_set: Dataset) -> frozenset[str]:
+    """Which SOP UIDs a data set has; an instance has both."""
+    return frozenset(keyword for keyword in SOP_UIDS if data_set.get(keyword))
+
+
+def drop_uids(data_set: Dataset, keywords: Iterable[str]) -> None:
+    """Take SOP UIDs that a data set has no more out of its File Meta Information."""
+    for keyword in keywords:
+        getattr(data_set, "file_meta", {}).pop(f"MediaStorage{keyword}", None)
 
 
 # -- values and their character set --------------------------------------------------------------

@@ -150,9 +150,10 @@ def _lines(data_set: Dataset, full: bool, indent: str = "") -> Iterator[str]:
 def _left_in_file(data_set: Dataset, tag: int) -> RawDataElement | None:
     """A long binary value that has not been read; `None` for another."""
     element = raw(data_set, tag)
-    if element is None or not element.is_raw or element.value is not None:
+    if element is None or not element.is_raw or raw_vr(element) not in BINARY:
         return None
-    return cast("RawDataElement", element) if raw_vr(element) in BINARY else None
+    left = cast("RawDataElement", element)
+    return left if left.value is None and left.length else None  # an empty one has no value either
 
 
 def _vr(data_set: Dataset, tag: int) -> str:

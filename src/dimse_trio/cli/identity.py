@@ -13,6 +13,8 @@ import click
 import dimse_trio as dimse
 
 PASSCODE_VARIABLE = "DIMSE_TRIO_PASSCODE"
+MAX_CONTENT = 0xFFFF
+"""Most that is read of a file, in bytes: no user identity is longer (PS3.7 §D.3.3.7.1)."""
 
 
 @attrs.frozen
@@ -47,14 +49,14 @@ class IdentityOptions:
         if self.kerberos is not None:
             return dimse.UserIdentity.kerberos(_content("--kerberos", self.kerberos))
         if self.saml is not None:
-            return dimse.UserIdentity.saml(_text("--saml", self.saml))
+            return dimse.UserIdentity.saml(text_of_file("--saml", self.saml))
         if self.jwt is not None:
-            return dimse.UserIdentity.jwt(_text("--jwt", self.jwt).strip())
+            return dimse.UserIdentity.jwt(text_of_file("--jwt", self.jwt).strip())
         if self.user is None:
             return None
         passcode = os.environ.get(PASSCODE_VARIABLE)
         if self.passcode_file is not None:
-            passcode = (_text("--passcode-file", self.passcode_file).splitlines() or [""])[0]
+            passcode = (text_of_file("--passcode-file", self.passcode_file).splitlines() or [""])[0]
         if passcode is None:
             return dimse.UserIdentity.username(self.user)
         return dimse.UserIdentity.username_and_passcode(self.user, passcode)
@@ -62,12 +64,21 @@ class IdentityOptions:
 
 def _content(option: str, path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            content = file.read(MAX_CONTENT + 1)  # what is named by mistake may have no end
     except OSError as error:
         raise click.UsageError(f"{option} {path}: {error.strerror or error}") from error
+    if len(content) > MAX_CONTENT:
+        raise click.UsageError(f"{option} {path}: longer than {MAX_CONTENT} bytes")
+    return content
 
 
-def _text(option: str, path: str) -> str:
+def text_of_file(option: str, path: str) -> str:
+    """The small file that an option names, as text.
+
+    Raises:
+        click.UsageError: It cannot be read, is too long, or is no text.
+    """
     try:
         return _content(option, path).decode()
     except UnicodeDecodeError as error:

@@ -17,9 +17,13 @@ import dimse_trio as dimse
 
 from . import log
 from .dicom_files import (
+    SOP_UIDS,
     apply_settings,
+    drop_uids,
     expand,
+    looking_at,
     reading,
+    sop_uids,
     write,
     writing,
 )
@@ -223,12 +227,9 @@ class _Modifying:
 
     def _number(self, path: Path) -> None:
         """Give the UIDs of a file new ones; what is wrong with it is found out later."""
-        import pydicom
-
-        with suppress(Exception):
-            header = pydicom.dcmread(path, specific_tags=list(self._levels), defer_size=1024)
+        with suppress(Exception), reading(path) as file:
             for keyword in self._levels:
-                if uid := str(header.get(keyword) or ""):
+                if uid := str(file.data_set.get(keyword) or ""):
                     self._changes.new_uids.setdefault(uid, dimse.new_uid())
 
     async def _file(self, path: Path, target: Path) -> None:
@@ -271,12 +272,16 @@ class _Modifying:
         return bool(count)
 
     def _apply(self, data_set: Dataset) -> int:
-        try:
-            return self._changes.apply(data_set)
-        except (CommandFailed, dimse.DimseError, OSError):
-            raise
-        except Exception as error:  # pydicom raises whatever its parser meets
-            raise CommandFailed(f"it has a value that is none ({type(error).__name__})") from error
+        with looking_at("it"):
+            before = sop_uids(data_set)
+            count = self._changes.apply(data_set)
+            lost = before - sop_uids(data_set)
+        if lost and before == SOP_UIDS:
+            names = " and ".join(sorted(lost))
+            other = "; --new-instance-uid gives it another" * ("SOPClassUID" not in lost)
+            raise CommandFailed(f"without {names} it would be no instance{other}", ExitCode.USAGE)
+        drop_uids(data_set, lost)
+        return count
 
 
 class _Unchanged(Exception):

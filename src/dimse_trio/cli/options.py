@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 import ssl
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
@@ -26,8 +27,22 @@ CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 DEFAULT_AE_TITLE = "DIMSE-TRIO"
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _ADDRESS = re.compile(r"^(no TLS connection to )\S+:\d+:")
-SECONDS = click.FloatRange(min=0, min_open=True)
 PORT = click.IntRange(0, 65535)
+
+
+class NumberRange(click.FloatRange):
+    """A range of numbers; `nan`, which is none, is not told by comparing. `inf` is for ever."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
+SECONDS = NumberRange(min=0, min_open=True)
 
 
 def _pdu_length(
@@ -288,7 +303,7 @@ class Listener:
 
 grace_option = click.option(
     "--grace",
-    type=click.FloatRange(min=0),
+    type=NumberRange(min=0),
     metavar="SECONDS",
     default=5.0,
     show_default=True,

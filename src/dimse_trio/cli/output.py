@@ -10,10 +10,12 @@ import csv
 import enum
 import io
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from typing import Any, cast
 
 import trio
 
@@ -78,7 +80,7 @@ class Output:
 
     async def json(self, value: object) -> None:
         """Print an object as one line of JSON."""
-        await self.line(json.dumps(value, ensure_ascii=False, separators=(", ", ": ")))
+        await self.line(_json(value))
 
     async def row(self, values: Mapping[str, object]) -> None:
         """Print a row, or keep it for the table at the end."""
@@ -164,6 +166,28 @@ async def _wait_writable(descriptor: int) -> None:
     if sys.platform != "win32":
         with suppress(OSError):
             await trio.lowlevel.wait_writable(descriptor)
+
+
+def _json(value: object) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:  # there is a number that JSON has no way to write
+        return json.dumps(_without_nan(value), ensure_ascii=False, allow_nan=False)
+
+
+def _without_nan(value: Any) -> Any:
+    """The same with "NaN", "Infinity" and "-Infinity" as strings.
+
+    PS3.18 Table F.2.3-1 has only numbers for FL and FD; fo-dicom and dcm4che write these.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        items = cast("Mapping[str, Any]", value).items()
+        return {key: _without_nan(inner) for key, inner in items}
+    if isinstance(value, list | tuple):
+        return [_without_nan(inner) for inner in cast("Iterable[Any]", value)]
+    return value
 
 
 def _cell(value: object) -> str:

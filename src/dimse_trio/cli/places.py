@@ -25,7 +25,9 @@ BINARY = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "UN"))
 """VRs of values that are no text, and may be long."""
 NEW = "new"
 """As the value of a UID: make one."""
-_SEGMENT = re.compile(r"(.*?)(?:\[(\d+)\])?")
+_SEGMENT = re.compile(r"(.*?)(?:\[([0-9]+)\])?")
+_MOST_DIGITS = 9
+"""Of an item's number: more items do not fit into a data set."""
 _TEXTS = frozenset(("LT", "ST", "UR", "UT"))
 """VRs with one value, in which a backslash is itself (PS3.5 §6.2)."""
 
@@ -35,6 +37,8 @@ _RANGE = re.compile(r"-(?!(?:0\d|1[0-2])\d\d\Z)")
 
 _NUMBERS = frozenset(("AT", "FD", "FL", "SL", "SS", "SV", "UL", "US", "UV"))
 """VRs whose values are no text; `value_of` has looked at them."""
+
+_PIXEL_REPRESENTATION = 0x00280103
 
 Path = tuple["Step", ...]
 
@@ -86,6 +90,8 @@ def parse_place(text: str) -> Place:
         match = _SEGMENT.fullmatch(segment.strip())
         assert match is not None  # it matches anything
         tag = tag_of(match[1], text, private=True)
+        if len(match[2] or "") > _MOST_DIGITS:
+            raise dimse.QueryError(f"{text}: no sequence has so many items")
         path.append(Step(tag, None if match[2] is None else int(match[2])))
     for step in path[:-1]:
         if not is_private(step.tag) and vr_of(step.tag) != "SQ":
@@ -140,7 +146,7 @@ def _check(setting: Setting, *, strict: bool) -> None:
         )
     if vr == "UI" and value == NEW:
         return
-    _typed(place, value, vr)
+    _typed(place, value, "SS" if _is_us_or_ss(tag) and "-" in value else vr)
     check_values({place.attribute.tags: value})
     if tag == CHARACTER_SET:
         check_character_sets(value)
@@ -270,10 +276,26 @@ def put(data_set: Dataset, setting: Setting, *, existing: bool = False) -> int:
                     f"{place.name}: a private attribute is set only where it is, with a known VR"
                 )
         else:
-            vr = vr_of(tag)
+            vr = _vr_in((holder, data_set), tag)
         holder.add_new(tag, vr, () if vr == "SQ" else _typed(place, setting.value, vr))
         count += 1
     return count
+
+
+def _is_us_or_ss(tag: int) -> bool:
+    """Whether an attribute's VR follows from Pixel Representation (PS3.6 Table 6-1)."""
+    from pydicom.datadict import dictionary_VR
+
+    return dictionary_VR(tag).startswith("US or SS")
+
+
+def _vr_in(data_sets: Iterable[Dataset], tag: int) -> str:
+    """The VR of an attribute, which may follow from one of the data sets that it is in."""
+    if _is_us_or_ss(tag):
+        for data_set in data_sets:
+            if _PIXEL_REPRESENTATION in data_set:
+                return "SS" if data_set[_PIXEL_REPRESENTATION].value == 1 else "US"
+    return vr_of(tag)
 
 
 def delete(data_set: Dataset, place: Place) -> int:

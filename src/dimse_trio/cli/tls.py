@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import ssl
-from pathlib import Path
 
 import click
 
 import dimse_trio as dimse
 
 from .errors import describe
+from .identity import text_of_file
 from .peers import TLSOptions
 
 PASSWORD_VARIABLE = "DIMSE_TRIO_TLS_KEY_PASSWORD"
@@ -61,11 +61,5 @@ def _password(options: TLSOptions) -> str | None:
     """The key's password from a file's first line, or from the environment; never from argv."""
     if options.password_file is None:
         return os.environ.get(PASSWORD_VARIABLE)
-    try:
-        lines = Path(options.password_file).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not text"
-        raise click.UsageError(
-            f"--tls-key-password-file {options.password_file}: {reason}"
-        ) from error
+    lines = text_of_file("--tls-key-password-file", options.password_file).splitlines()
     return lines[0] if lines else ""

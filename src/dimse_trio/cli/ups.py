@@ -19,6 +19,7 @@ from .options import (
     CONTEXT_SETTINGS,
     Client,
     Listener,
+    NumberRange,
     client_options,
     listener_options,
     output_options,
@@ -256,7 +257,7 @@ def claim(client: Client, uid: str, transaction_uid: str | None) -> ExitCode:
 @_uid_argument
 @_transaction_option
 @keys_option
-@click.option("--progress", type=click.FloatRange(0, 100), metavar="PERCENT")
+@click.option("--progress", type=NumberRange(0, 100), metavar="PERCENT")
 @click.option("--description", metavar="TEXT", help="What is being done.")
 @client_options
 def update(
