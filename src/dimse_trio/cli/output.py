@@ -178,7 +178,7 @@ def _json(value: object) -> str:
 def _without_nan(value: Any) -> Any:
     """The same with "NaN", "Infinity" and "-Infinity" as strings.
 
-    PS3.18 Table F.2.3-1 has only numbers for FL and FD; fo-dicom and dcm4che write these.
+    PS3.18 Table F.2.3-1 has only numbers for FL and FD; others write these too.
     """
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
