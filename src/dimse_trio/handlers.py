@@ -80,7 +80,10 @@ class SupportsGet(Protocol):
     """Retrieve on the same association (PS3.4 §C.4.3)."""
 
     def handle_get(self, request: GetRequest, /) -> AsyncIterator[Sendable]:
-        """Yield the instances to send: paths of DICOM files, `Instance`s, or data sets."""
+        """Yield the instances to send: paths of DICOM files, `Instance`s, or data sets.
+
+        They are counted before the first is sent; of files only the header is read until then.
+        """
         ...
 
 
@@ -88,7 +91,10 @@ class SupportsMove(Protocol):
     """Retrieve to a third party (PS3.4 §C.4.2)."""
 
     def handle_move(self, request: MoveRequest, /) -> AsyncIterator[Sendable]:
-        """Yield the instances to send: paths of DICOM files, `Instance`s, or data sets."""
+        """Yield the instances to send: paths of DICOM files, `Instance`s, or data sets.
+
+        They are counted before the first is sent; of files only the header is read until then.
+        """
         ...
 
 
