@@ -12,11 +12,18 @@ import struct
 import zlib
 from typing import BinaryIO, Final
 
-from .protocol.uids import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_BIG_ENDIAN
+from .protocol.uids import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+)
 
 LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 """Explicit VRs with a length of four bytes, and of two (PS3.5 §7.1.2)."""
+
+MANY_ELEMENTS: Final = 1_000_000
+"""So many are followed in less than a second."""
 
 _UNDEFINED = 0xFFFFFFFF
 _ITEMS: Final = 0xFFFE
@@ -48,8 +55,8 @@ def ending_of(
 ) -> Ending:
     """How the data set ends that goes from where `file` stands to the file's end.
 
-    Some peers send Implicit VR where Explicit was agreed on, or the other way round: what counts is
-    what it looks like. A deflated one is inflated.
+    Some peers send Implicit VR where Explicit was agreed on, or the other way round: one that is
+    not whole in its transfer syntax is taken for what it looks like. A deflated one is inflated.
 
     Args:
         file: Where it is.
@@ -62,10 +69,16 @@ def ending_of(
     if transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
         return _inflates(file)
     start = file.tell()
-    implicit = not file.read(6)[4:].isalpha()
-    file.seek(start)
+    implicit = transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN
     big = transfer_syntax_uid == EXPLICIT_VR_BIG_ENDIAN
-    return follow(file, implicit, big=big, most_elements=most_elements)
+    ending = follow(file, implicit, big=big, most_elements=most_elements)
+    if ending is not Ending.WHOLE:
+        file.seek(start)
+        looks_implicit = not file.read(6)[4:].isalpha()
+        if looks_implicit != implicit:
+            file.seek(start)
+            ending = follow(file, looks_implicit, big=big, most_elements=most_elements)
+    return ending
 
 
 def follow(

@@ -271,7 +271,7 @@ async def test_what_cannot_be_followed_is_kept(
     data = datasets.encode(instance(), EXPLICIT_VR_LITTLE_ENDIAN)
     odd = b"\x71\0\x01\x10??\x04\0ABCD" + b"\x73\0\x01\x10LO\x04\0AB"
     await archive.handle_store(request_with(data + odd, "1.2.1.1.1"))
-    monkeypatch.setattr(header, "MAX_FOLLOWED", 1)
+    monkeypatch.setattr(header, "MANY_ELEMENTS", 1)
     endless = native(EXPLICIT_VR_LITTLE_ENDIAN)[:-1]
     await archive.handle_store(request_with(endless, "1.2.1.1.1"))
 

@@ -161,11 +161,12 @@ async def test_a_broken_file_does_not_keep_the_good_ones(empty: Keeper, folder: 
     assert len(empty.files) == 4
 
 
-async def test_a_file_that_is_cut_off_is_sent_as_far_as_it_goes(empty: Keeper) -> None:
-    """Its File Meta Information is whole: whether the rest is, is not ours to judge."""
+async def test_a_file_that_is_cut_off_is_not_sent(empty: Keeper, files: list[Path]) -> None:
     async with served(empty) as peer:
-        (await run("store", *peer, TEST_FILES / "MR_truncated.dcm")).check_done()
-    assert len(empty.files) == 1
+        ended = await run("store", *peer, TEST_FILES / "MR_truncated.dcm", files[0])
+    ended.check(1, "MR_truncated.dcm: its data set is cut off")
+    assert summary(ended).startswith("1 sent, 1 failed, ")
+    assert set(empty.files) == {uid_of(files[0])}
 
 
 async def test_a_sop_class_that_is_refused_is_named_and_the_others_go(

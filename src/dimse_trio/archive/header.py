@@ -27,7 +27,7 @@ from dimse_trio.protocol.uids import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
-from dimse_trio.wholeness import LONG_VRS, SHORT_VRS, Ending, ending_of, follow
+from dimse_trio.wholeness import LONG_VRS, MANY_ELEMENTS, SHORT_VRS, Ending, ending_of, follow
 
 from .attributes import LEVELS, STORED, WANTED
 
@@ -37,8 +37,6 @@ MAX_ELEMENTS = 100_000
 """Most elements looked at; wanted ones come among the first of any real data set."""
 MAX_INFLATED = 16 << 20
 """Most of a deflated data set that is inflated, in bytes: a head, not a bomb."""
-MAX_FOLLOWED = 1_000_000
-"""Elements behind the head that are followed to see where the last one ends; less than a second."""
 
 _SPECIFIC_CHARACTER_SET = 0x00080005
 _READ = frozenset((_SPECIFIC_CHARACTER_SET, *WANTED))
@@ -112,9 +110,9 @@ def read_header(file: BinaryIO, transfer_syntax_uid: str, *, to_end: bool = Fals
     if to_end and ending is Ending.WHOLE:
         file.seek(start if rest is None else rest)
         if rest is None:
-            ending = ending_of(file, transfer_syntax_uid, most_elements=MAX_FOLLOWED)
+            ending = ending_of(file, transfer_syntax_uid, most_elements=MANY_ELEMENTS)
         else:
-            ending = follow(file, implicit, big=not little, most_elements=MAX_FOLLOWED)
+            ending = follow(file, implicit, big=not little, most_elements=MANY_ELEMENTS)
     if to_end and ending is Ending.CUT_OFF:
         raise CutOff("data set is cut off")
     return header
