@@ -133,19 +133,18 @@ class _Sending:
             if isinstance(errors[0], dimse.ContextNotAccepted):
                 self._refused = errors[0]
                 for instance in self._queue:
-                    await self._fail(
-                        instance.path, instance.sop_instance_uid, self._why_refused(instance)
-                    )
+                    why = self._why_refused(instance, errors[0].negotiated, errors[0])
+                    await self._fail(instance.path, instance.sop_instance_uid, why)
                 self._queue.clear()
             else:
                 self._over = errors[0]
         self._unsent += self._queue
         self._queue.clear()
 
-    def _why_refused(self, instance: dimse.Instance) -> str:
-        """What the peer, which has accepted no context at all, has said to an instance's."""
-        assert self._refused is not None
-        negotiated = self._refused.negotiated
+    def _why_refused(
+        self, instance: dimse.Instance, negotiated: dimse.Negotiated | None, error: Exception
+    ) -> str:
+        """What the peer has said to an instance's context; that is in `error` in other words."""
         for context in negotiated.refused if negotiated is not None else ():
             if (
                 context.abstract_syntax == instance.sop_class_uid
@@ -157,7 +156,7 @@ class _Sending:
                     if not self._transcode:
                         advice += ", or let store do it (--on-mismatch transcode)"
                 return f"not sent: {context}; {advice}"
-        return f"not sent: {describe(self._refused)}"
+        return f"not sent: {describe(error)}"
 
     async def _send_over_one(self, contexts: list[dimse.PresentationContext]) -> None:
         """Open an association, and send from the queue until it is empty."""
@@ -193,7 +192,9 @@ class _Sending:
     async def _send(self, association: dimse.Association, instance: dimse.Instance) -> None:
         try:
             response = await association.store(instance, check=False, on_mismatch=self._on_mismatch)
-        except (dimse.ContextNotAccepted, dimse.DataSetError, dimse.InvalidFile) as error:
+        except dimse.ContextNotAccepted as error:
+            reason = self._why_refused(instance, association.negotiated, error)
+        except (dimse.DataSetError, dimse.InvalidFile) as error:
             reason = describe(error)
         except dimse.AssociationError:
             raise
