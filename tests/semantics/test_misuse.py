@@ -201,8 +201,10 @@ RLE = uid_of("RLELossless")
         (3, "the peer does not offer this service to us"),
         (
             4,
-            "propose other transfer syntaxes to which store can transcode (contexts_for(paths,"
-            ' transcode=True), on_mismatch="transcode"), or convert the file',
+            (
+                "propose other transfer syntaxes to which store can transcode (contexts_for(paths,"
+                ' transcode=True), on_mismatch="transcode"), or convert the file'
+            ),
         ),
     ],
 )
@@ -223,7 +225,7 @@ def test_a_missing_role_is_not_taken_for_a_transfer_syntax(transfer_syntax: str 
     assert "lenient_roles=True" in str(caught.value)
     assert "convert" not in str(caught.value)
     find = attrs.evolve(context, abstract_syntax=STUDY_ROOT_FIND)
-    with pytest.raises(dimse.ContextNotAccepted, match="which has the SCU role$"):
+    with pytest.raises(dimse.ContextNotAccepted, match=r"which has the SCU role$"):
         context_for(attrs.evolve(NOTHING, accepted={1: find}), STUDY_ROOT_FIND)
 
 

@@ -45,10 +45,11 @@ def store(
     """Send DICOM files to PEER: every PATH that is a file, and all files in those that are folders.
 
     Hidden files and DICOMDIRs in folders are left out; that nothing is left to send is a failure.
-    Files are sent as they are where the peer
-    accepts their transfer syntax. What cannot be sent, or is cut off, is named on standard error,
-    and the rest is sent. So is what was stored with a warning, which is no failure. With --json and --csv there is a line for each file: path, SOP Instance UID, status, the
-    transfer syntax that it was sent in, whether it was transcoded for that, and error.
+    Files are sent as they are where the peer accepts their transfer syntax. What is not sent is
+    named on standard error, as is a file that is cut off, and the rest is sent; and what the peer
+    has stored with a warning, which is no failure. With --json and --csv there is a line for each
+    file: path, SOP Instance UID, status, the transfer syntax that it was sent in, whether it was
+    transcoded for that, and error.
 
     \b
     Examples:
