@@ -229,7 +229,7 @@ async def test_a_warning_is_said_and_counted(empty: Keeper, files: list[Path]) -
     empty.answer = lambda uid: 0xB007 if uid == odd else 0
     async with served(empty) as peer:
         ended = await run("store", *peer, *files[:3])
-    ended.check(0, f"{files[1]}: stored with a warning: ", "(0xb007)")
+    ended.check(0, f"{files[1]}: stored; Warning: ", "(0xb007)")
     assert summary(ended).startswith("3 sent (1 with a warning), 0 failed, ")
 
 

@@ -209,7 +209,7 @@ class _Sending:
                 if response.status.category is dimse.StatusCategory.WARNING:
                     self._warned += 1
                     said = f": {response.error_comment}" if response.error_comment else ""
-                    report(f"{instance.path}: stored with a warning: {response.status}{said}")
+                    report(f"{instance.path}: stored; {response.status}{said}")
                 await self._row(instance.path, instance.sop_instance_uid, response, None)
                 return
             reason = str(dimse.StatusError.of(response))
