@@ -118,6 +118,21 @@ def test_a_get_without_contexts_for_compressed_instances_says_so() -> None:
     assert "retrieve_contexts" in str(error)
 
 
+@pytest.mark.parametrize(
+    ("result", "advice"),
+    [
+        (dimse.RejectResult.TRANSIENT, "try again later, or with fewer at once"),
+        (dimse.RejectResult.PERMANENT, "propose fewer presentation contexts"),
+    ],
+)
+def test_what_helps_against_a_limit_depends_on_whether_it_will_pass(
+    result: int, advice: str
+) -> None:
+    error = dimse.AssociationRejected(result, 3, 2, called="A", calling="B")
+    assert advice in str(error)
+    assert ("again" in str(error)) == error.is_transient
+
+
 def test_a_failure_of_a_handler_has_no_advice_for_its_peer() -> None:
     error = dimse.StatusError(dimse.Status.OUT_OF_RESOURCES, "disk full")
     assert str(error) == "Refused: out of resources (0xa700): disk full"

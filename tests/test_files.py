@@ -8,6 +8,7 @@ from pathlib import Path
 import pydicom
 import pydicom.data
 import pytest
+import trio
 from pydicom import Dataset, dcmread
 
 import dimse_trio as dimse
@@ -175,6 +176,41 @@ def test_default_contexts_fit_and_retrieve_contexts_fit() -> None:
         assert len(contexts) <= 128
         offered = {(c.abstract_syntax, s) for c in contexts for s in c.transfer_syntaxes}
         assert all((c, "1.2.840.10008.1.2.4.90") in offered for c in classes[:count])
+
+
+TRUNCATED = ("MR_truncated.dcm", "rtplan_truncated.dcm")
+
+
+async def test_a_scan_finds_every_file_whole_but_those_that_are_not() -> None:
+    """Of all encodings that pydicom is tested with."""
+    found, unreadable = await dimse.scan_files(FILES)
+    assert len(found) > 100
+    cut = [each for each in unreadable if "its data set is cut off" in str(each.error)]
+    assert sorted(each.path.name for each in cut) == sorted(TRUNCATED)
+
+
+@pytest.mark.parametrize("cut", [1, 10_000, 30_000])
+async def test_a_file_that_is_cut_off_is_no_instance_to_send(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "cut.dcm"
+    path.write_bytes((FILES / "CT_small.dcm").read_bytes()[:-cut])
+    found, [unreadable] = await dimse.scan_files(tmp_path)
+    assert found == []
+    assert str(unreadable.error).startswith(f"{path}: its data set is cut off")
+
+
+async def test_a_large_file_is_not_read_through(tmp_path: Path) -> None:
+    path = tmp_path / "large.dcm"
+    data_set = dcmread(FILES / "CT_small.dcm")
+    data_set.PixelData = b""
+    del data_set[0xFFFCFFFC]
+    data_set.save_as(path)
+    with path.open("r+b") as file:  # whose pixels are a hole that takes no room
+        file.seek(-4, 2)
+        file.write((0xFFFFFFFE).to_bytes(4, "little"))
+        file.truncate(file.tell() + 0xFFFFFFFE)
+    with trio.fail_after(5):
+        [instance], unreadable = await dimse.scan_files(path)
+    assert (instance.path, unreadable) == (path, [])
 
 
 def test_a_copy_of_a_test_file_stays_readable(tmp_path: Path) -> None:

@@ -152,7 +152,8 @@ class Association(NormalizedServices, Workflows):
     ) -> StoreResult:
         """C-STORE: send an instance (PS3.7 §9.1.1).
 
-        A file is sent as it is, from disk, where the peer accepts its transfer syntax. A file or
+        A file is sent as it is, from disk, where the peer accepts its transfer syntax; whether it
+        is cut off is not looked at here, but by `scan_files`, and so by `RemoteAE.store`. A file or
         data set in a native transfer syntax is re-encoded where it accepts only another native one,
         which changes no pixel. Beyond that `on_mismatch` decides: "error" raises
         `ContextNotAccepted`; "transcode" decompresses, or compresses without loss; a policy is

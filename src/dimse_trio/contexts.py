@@ -25,6 +25,7 @@ from .protocol.negotiation import (
     result_name,
 )
 from .protocol.normalized import carriers_of
+from .protocol.pdus import ContextResultReason
 from .protocol.uids import (
     MODALITY_WORKLIST_FIND,
     NATIVE_TRANSFER_SYNTAXES,
@@ -369,6 +370,13 @@ def _contexts_with(abstract_syntax: str) -> str:
 
 
 _CONVERT = 'convert the file, or let store do it (on_mismatch="transcode")'
+_TRANSCODE = 'contexts_for(paths, transcode=True), on_mismatch="transcode"'
+_TRANSFER_SYNTAXES = ContextResultReason.TRANSFER_SYNTAXES_NOT_SUPPORTED
+_RESULT_ADVICE: dict[int, str] = {
+    ContextResultReason.ABSTRACT_SYNTAX_NOT_SUPPORTED: "the peer does not offer this service to us",
+    _TRANSFER_SYNTAXES: "propose other transfer syntaxes",
+}
+"""Advice about a class of which no context was accepted, by the result of its contexts."""
 
 
 def _not_accepted(
@@ -386,23 +394,41 @@ def _not_accepted(
     if transfer_syntax is not None:
         what += f" in {uid_name(transfer_syntax)}"
     refused = [c for c in negotiated.refused if c.abstract_syntax in abstract_syntaxes]
+    contexts = [c for c in negotiated.accepted.values() if c.abstract_syntax in abstract_syntaxes]
     accepted = [
         f"{uid_name(c.abstract_syntax)} in {uid_name(c.transfer_syntax)}: accepted"
         + ("" if (c.scp if as_scp else c.scu) else f", but not with the {role} role")
-        for c in negotiated.accepted.values()
-        if c.abstract_syntax in abstract_syntaxes
+        for c in contexts
     ]
     if not refused and not accepted:
         return ContextNotAccepted(
             f"no presentation context for {what}: it was not proposed; open the association with"
             f" {_contexts_with(abstract_syntaxes[0])}"
         )
-    advice = "the peer does not offer this service to us"
-    if as_scp:
-        advice = f"propose PresentationContext({abstract_syntaxes[0]!r}, scp=True, scu=False)"
-    if any(transfer_syntax in context.transfer_syntaxes for context in refused):
-        advice = f"the peer does not take this transfer syntax from us: {_CONVERT}"
-    elif accepted and transfer_syntax is not None:
+    usable = [c for c in contexts if (c.scp if as_scp else c.scu)]
+    if contexts and not usable:
+        advice = _role_advice(abstract_syntaxes[0], as_scp=as_scp)
+    elif contexts:
         advice = f"propose the transfer syntax itself (contexts_for(paths)), or {_CONVERT}"
+        if any(transfer_syntax in context.transfer_syntaxes for context in refused):
+            advice = f"the peer does not take this transfer syntax from us: {_CONVERT}"
+    else:
+        own = [c for c in refused if transfer_syntax in c.transfer_syntaxes] or refused
+        advice = _RESULT_ADVICE.get(own[0].result, "the peer's log may say why")
+        if own[0].result == _TRANSFER_SYNTAXES and transfer_syntax is not None:
+            advice += f" to which store can transcode ({_TRANSCODE}), or convert the file"
     answers = "; ".join(filter(None, [refusals(refused), *accepted]))
     return ContextNotAccepted(f"no presentation context for {what}; {answers}; {advice}")
+
+
+def _role_advice(abstract_syntax: str, *, as_scp: bool) -> str:
+    """What to do where a class was accepted, with roles that do not fit."""
+    if as_scp:
+        return f"propose PresentationContext({abstract_syntax!r}, scp=True, scu=False)"
+    entry = SOP_CLASSES.get(abstract_syntax)
+    if entry is not None and entry.service is not Service.STORAGE:
+        return f"propose PresentationContext({abstract_syntax!r}), which has the SCU role"
+    return (
+        "to be sent it by C-GET, a peer proposes the SCP role (retrieve_contexts(sop_class_uids)),"
+        " unless the server has lenient_roles=True; to send it, propose contexts_for(paths)"
+    )

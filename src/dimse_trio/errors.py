@@ -103,6 +103,11 @@ _ADVICE: dict[RejectReason, str] = {
         "the peer has as many associations as it takes: try again later, or with fewer at once"
     ),
 }
+_PERMANENT_LIMIT = (
+    "the request, or the number of associations, is beyond what the peer takes: propose fewer"
+    " presentation contexts, or have its limits looked at"
+)
+"""Advice where LOCAL_LIMIT_EXCEEDED is permanent."""
 
 
 class AssociationError(DimseError):
@@ -149,6 +154,8 @@ class AssociationRejected(AssociationError):
             if known.value == (source, reason):
                 self.reason = known
                 advice = _ADVICE.get(known, "").format(called=called, calling=calling)
+                if known is RejectReason.LOCAL_LIMIT_EXCEEDED and result == RejectResult.PERMANENT:
+                    advice = _PERMANENT_LIMIT
         self.is_transient = result == RejectResult.TRANSIENT
         said = ", ".join(_words(part) for part in (self.result, self.source, self.reason))
         super().__init__(f"association rejected ({said})" + (f"; {advice}" if advice else ""))

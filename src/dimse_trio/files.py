@@ -10,7 +10,9 @@ import attrs
 import trio
 
 from .errors import InvalidFile
-from .part10 import Instance, path_of
+from .part10 import Instance, open_file, path_of
+from .protocol.uids import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+from .wholeness import MANY_ELEMENTS, Ending, ending_of
 
 _DIRECTORY_STORAGE = "1.2.840.10008.1.3.10"
 """Media Storage Directory Storage: a DICOMDIR, which says what is in a folder and is not sent."""
@@ -20,7 +22,7 @@ _BLOCK = 64
 
 @attrs.frozen
 class UnreadableFile:
-    """A file that is no instance, or cannot be read, and why."""
+    """A file that is no instance, is cut off or cannot be read, and why."""
 
     path: Path
     error: InvalidFile | OSError
@@ -31,11 +33,13 @@ async def scan_files(
     *,
     progress: Callable[[int], None] = lambda _: None,
 ) -> tuple[list[Instance], list[UnreadableFile]]:
-    """The instances in files and folders, and what is no instance; in the order of their names.
+    """The instances in files and folders, and what is none; in the order of their names.
 
     Hidden files and folders and DICOMDIRs are left out; links are followed. Files are opened in a
-    worker thread; their data sets are not read. Cancelled, it ends when the files in hand have been
-    looked at.
+    worker thread. The headers of their elements are gone through, not their values: what ends
+    inside an element or a sequence is cut off, and counts as unreadable. Where the cut is between
+    two elements it cannot be seen, nor in a deflated data set. Cancelled, it ends when the files in
+    hand have been looked at.
 
     Args:
         paths: Files, and folders with everything below them.
@@ -68,10 +72,24 @@ def _next_block(
 
 def _look_at(path: Path) -> Instance | UnreadableFile | None:
     try:
-        instance = Instance.from_file(path)
+        instance = _whole_instance(path)
     except (InvalidFile, OSError) as error:
         return UnreadableFile(path, error)
     return None if instance.sop_class_uid == _DIRECTORY_STORAGE else instance
+
+
+def _whole_instance(path: Path) -> Instance:
+    """As `Instance.from_file`; a data set that is cut off is invalid, too."""
+    with open_file(path) as file:
+        instance = Instance.from_open_file(file, path)
+        syntax = instance.transfer_syntax_uid
+        if syntax != DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
+            file.seek(instance.offset)
+            if ending_of(file, syntax, most_elements=MANY_ELEMENTS) is Ending.CUT_OFF:
+                raise InvalidFile(
+                    f"{path}: its data set is cut off; get the file again from where it came"
+                )
+    return instance
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path | UnreadableFile]:

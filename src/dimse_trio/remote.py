@@ -344,14 +344,15 @@ class RemoteAE(Entered):
         not an exception. Cancelled, it leaves nothing half-sent; `progress` has said what was.
 
         Args:
-            instances: What to send. Hidden files and DICOMDIRs in folders are left out.
+            instances: What to send. Hidden files and DICOMDIRs in folders are left out; files that
+                are cut off are not sent, as `scan_files` says.
             jobs: Associations at a time; a peer that takes fewer gets fewer.
             progress: Called with each outcome, how many there have been, and of how many.
             on_mismatch: As for `Association.store`. Unless it is "error", contexts are proposed to
                 transcode to.
 
         Returns:
-            An outcome for each file and data set: first files that cannot be read, then the others
+            An outcome for each file and data set: first files that cannot be sent, then the others
             in their order.
         """
         if jobs < 1:

@@ -18,7 +18,7 @@ from .character_sets import encode_answer
 from .errors import DataSetError, HandlerError, StatusError
 from .handlers import EchoSCP
 from .matching import MatchingOptions, compile_query
-from .part10 import open_file
+from .part10 import PREAMBLE_LENGTH, open_file
 from .protocol.status import Status
 from .protocol.uids import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
@@ -277,5 +277,13 @@ def _whole(data: bytes) -> Dataset:
     end = datasets.end_mark(IMPLICIT_VR_LITTLE_ENDIAN if implicit else syntax)
     item = pydicom.dcmread(BytesIO(data + end), force=True)
     if not datasets.take_end_mark(item):
-        raise _NoItem("it is cut off")
+        raise _NoItem("it is cut off" if _looks_like_dicom(data) else "not a DICOM file")
     return item
+
+
+def _looks_like_dicom(data: bytes) -> bool:
+    """Whether there is a preamble, or a bare data set may begin."""
+    groups = range(0x0002, 0x0041, 2)
+    return data[PREAMBLE_LENGTH:].startswith(b"DICM") or any(
+        int.from_bytes(data[:2], order) in groups for order in ("little", "big")
+    )

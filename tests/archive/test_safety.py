@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from pydicom import Dataset
 import dimse_trio as dimse
 from dimse_trio import FailureReason, SOPReference, datasets
 from dimse_trio.archive import Archive, open_archive
-from dimse_trio.archive.safety import is_whole
 from dimse_trio.part10 import file_header
 from dimse_trio.protocol.uids import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
@@ -23,6 +23,7 @@ from dimse_trio.protocol.uids import (
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
 from dimse_trio.testing import served_archive
+from dimse_trio.wholeness import Ending, ending_of, follow
 
 from .instances import CT, TEST_FILES, instance, store
 
@@ -119,7 +120,8 @@ def test_real_files_are_whole_until_they_are_cut(path: Path, tmp_path: Path) -> 
         copy.write_bytes(data)
         with copy.open("rb") as file:
             found = dimse.Instance.from_open_file(file, copy)
-            return is_whole(file, found)
+            file.seek(found.offset)
+            return ending_of(file, found.transfer_syntax_uid) is Ending.WHOLE
 
     data = path.read_bytes()
     assert whole(data)
@@ -178,7 +180,29 @@ def whole(folder: Path, data: bytes, syntax: str = EXPLICIT_VR_LITTLE_ENDIAN) ->
     header = file_header(sop_class_uid=CT, sop_instance_uid="1.2.3", transfer_syntax_uid=syntax)
     path.write_bytes(header + data)
     with path.open("rb") as file:
-        return is_whole(file, dimse.Instance.from_open_file(file, path))
+        file.seek(len(header))
+        return ending_of(file, syntax) is Ending.WHOLE
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param(b"\x09\0\x01\x10??\x04\0ABCD", id="an unknown VR"),
+        pytest.param(b"\xfe\xff\xdd\xe0\0\0\0\0", id="the end of a sequence that is none"),
+        pytest.param(bytes(16), id="padding to a block"),
+    ],
+)
+def test_what_is_not_followed_is_not_said_to_be_cut_off(end: bytes) -> None:
+    data = datasets.encode(instance(), EXPLICIT_VR_LITTLE_ENDIAN) + end
+    assert ending_of(BytesIO(data), EXPLICIT_VR_LITTLE_ENDIAN) is Ending.UNCLEAR
+
+
+def test_elements_are_followed_up_to_a_bound() -> None:
+    empty = b"\x09\0\x10\x10LO\0\0"
+    data = BytesIO(empty * 10)
+    assert follow(data, implicit=False, most_elements=11) is Ending.WHOLE
+    data.seek(0)
+    assert follow(data, implicit=False, most_elements=10) is Ending.UNCLEAR
 
 
 async def test_the_archive_commits_over_the_network(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ async def connected(server: dimse.Server, *files: Path) -> AsyncGenerator[dimse.
 
 
 def storable() -> list[Path]:
-    """The test files that are instances, and say in both places which."""
+    """The test files that are whole instances, and say in both places which."""
     files: list[Path] = []
     for path in sorted(TEST_FILES.glob("*.dcm")):
         try:
@@ -43,7 +43,8 @@ def storable() -> list[Path]:
             continue
         data_set = dcmread(path, stop_before_pixels=True)
         if (
-            data_set.get("SOPInstanceUID") == found.sop_instance_uid
+            "truncated" not in path.name
+            and data_set.get("SOPInstanceUID") == found.sop_instance_uid
             and data_set.get("SOPClassUID") == found.sop_class_uid
             and data_set.get("StudyInstanceUID")
             and data_set.get("SeriesInstanceUID")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+import zlib
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -11,15 +12,22 @@ from typing import Any
 
 import pytest
 import trio
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
 import dimse_trio as dimse
 from dimse_trio import Status, StatusError, datasets
-from dimse_trio.archive import Archive, Statistics, arrivals, handler
+from dimse_trio.archive import Archive, Statistics, arrivals, handler, header
 from dimse_trio.archive.arrivals import Arrival, Arrivals
 from dimse_trio.archive.folder import Folder
 from dimse_trio.archive.index import Index, Record
-from dimse_trio.protocol.uids import EXPLICIT_VR_LITTLE_ENDIAN, NATIVE_TRANSFER_SYNTAXES
+from dimse_trio.protocol.uids import (
+    DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
+    EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
+    IMPLICIT_VR_LITTLE_ENDIAN,
+    NATIVE_TRANSFER_SYNTAXES,
+    uid_of,
+)
 
 from .instances import (
     CT,
@@ -121,6 +129,9 @@ async def test_no_uid_names_a_path(archive: Archive, uid: str, tmp_path: Path) -
 # -- refusals --------------------------------------------------------------------------------------
 
 
+JPEG_BASELINE = uid_of("JPEGBaseline8Bit")
+
+
 def cut(length: int) -> dimse.StoreRequest:
     data = datasets.encode(instance(), EXPLICIT_VR_LITTLE_ENDIAN)
     return request_with(data[:length], "1.2.1.1.1")
@@ -155,6 +166,114 @@ async def test_what_is_no_instance_is_refused(
     assert visible_files(archive.folder) == unfinished_files(archive.folder) == []
     assert await archive.statistics() == Statistics(0, 0, 0, 0, 0)
     await store(archive, instance())
+
+
+def encapsulated() -> bytes:
+    """A data set that ends with pixel data in fragments."""
+    item = b"\xfe\xff\x00\xe0"
+    return (
+        datasets.encode(instance(), EXPLICIT_VR_LITTLE_ENDIAN)
+        + b"\xe0\x7f\x10\0OB\0\0\xff\xff\xff\xff"
+        + item
+        + bytes(4)
+        + (item + b"\x04\0\0\0abcd") * 2
+        + b"\xfe\xff\xdd\xe0\0\0\0\0"
+    )
+
+
+def native(syntax: str) -> bytes:
+    """A data set that ends with pixel data."""
+    pixels = Dataset()
+    pixels.add_new("PixelData", "OW", b"pixels" * 1000)
+    return datasets.encode(instance(), syntax) + datasets.encode(pixels, syntax)
+
+
+def deflated() -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(native(EXPLICIT_VR_LITTLE_ENDIAN)) + packer.flush()
+
+
+CUT = [
+    *(
+        pytest.param(native(syntax), syntax, length, id=f"{dimse.uid_name(syntax)}-{length}")
+        for syntax in (
+            IMPLICIT_VR_LITTLE_ENDIAN,
+            EXPLICIT_VR_LITTLE_ENDIAN,
+            EXPLICIT_VR_BIG_ENDIAN,
+        )
+        for length in (-1, -5998, -6003)
+    ),
+    *(
+        pytest.param(encapsulated(), JPEG_BASELINE, length, id=f"encapsulated-{length}")
+        for length in (-1, -8, -9, -14, -20)
+    ),
+    pytest.param(deflated(), DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, -20, id="deflated"),
+]
+
+
+@pytest.mark.parametrize("in_memory", [True, False], ids=["in memory", "on disk"])
+@pytest.mark.parametrize(("data", "syntax", "length"), CUT)
+async def test_what_is_cut_off_does_not_take_the_place_of_what_is_whole(
+    archive: Archive,
+    data: bytes,
+    syntax: str,
+    length: int,
+    in_memory: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not in_memory:
+        monkeypatch.setattr(handler, "BLOCK", 1)
+    uid = "1.2.1.1.1"
+    assert await archive.handle_store(request_with(data, uid, syntax=syntax)) == Status.SUCCESS
+    with pytest.raises(StatusError) as caught:
+        await archive.handle_store(request_with(data[:length], uid, syntax=syntax))
+    assert (caught.value.status, caught.value.comment) == (
+        Status.CANNOT_UNDERSTAND,
+        "data set is cut off",
+    )
+    (kept,) = visible_files(archive.folder)
+    assert kept.read_bytes()[dimse.Instance.from_file(kept).offset :] == data
+    assert unfinished_files(archive.folder) == []
+    assert await archive.committed(dimse.SOPReference(CT, uid)) is None
+
+
+async def test_what_is_cut_off_in_a_sequence_of_the_head_is_refused(archive: Archive) -> None:
+    item = Dataset()
+    item.RequestedProcedureDescription = "x" * 100
+    data_set = instance(RequestAttributesSequence=[item])
+    data_set["RequestAttributesSequence"].is_undefined_length = True
+    data = datasets.encode(data_set, EXPLICIT_VR_LITTLE_ENDIAN)
+    for length in (-1, -8, -20):
+        with pytest.raises(StatusError, match="cut off"):
+            await archive.handle_store(request_with(data[:length], data_set.SOPInstanceUID))
+    assert visible_files(archive.folder) == []
+
+
+@pytest.mark.parametrize(
+    ("agreed", "sent"),
+    [
+        (IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN),
+        (EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN),
+    ],
+)
+async def test_another_encoding_than_agreed_is_followed_too(
+    archive: Archive, agreed: str, sent: str
+) -> None:
+    data = native(sent)
+    with pytest.raises(StatusError, match="cut off"):
+        await archive.handle_store(request_with(data[:-1], "1.2.1.1.1", syntax=agreed))
+    await archive.handle_store(request_with(data, "1.2.1.1.1", syntax=agreed))
+
+
+async def test_what_cannot_be_followed_is_kept(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = datasets.encode(instance(), EXPLICIT_VR_LITTLE_ENDIAN)
+    odd = b"\x71\0\x01\x10??\x04\0ABCD" + b"\x73\0\x01\x10LO\x04\0AB"
+    await archive.handle_store(request_with(data + odd, "1.2.1.1.1"))
+    monkeypatch.setattr(header, "MANY_ELEMENTS", 1)
+    endless = native(EXPLICIT_VR_LITTLE_ENDIAN)[:-1]
+    await archive.handle_store(request_with(endless, "1.2.1.1.1"))
 
 
 def failing(error: Exception) -> Callable[..., None]:
@@ -347,6 +466,14 @@ async def test_files_are_copied_in(archive: Archive, tmp_path: Path) -> None:
     assert kept.path.read_bytes() == source.read_bytes()
     assert await retrieved(archive, "STUDY", StudyInstanceUID="1.2.1") == [kept]
     assert (kept.sop_class_uid, kept.sop_instance_uid) == (CT, "1.2.1.1.1")
+
+
+async def test_a_file_that_is_cut_off_is_not_copied_in(archive: Archive, tmp_path: Path) -> None:
+    source = tmp_path / "cut.dcm"
+    source.write_bytes((TEST_FILES / "CT_small.dcm").read_bytes()[:20_000])
+    with pytest.raises(dimse.InvalidFile, match="cut off"):
+        await archive.add_file(source)
+    assert visible_files(archive.folder) == unfinished_files(archive.folder) == []
 
 
 async def test_files_that_cannot_be_added(archive: Archive, tmp_path: Path) -> None:

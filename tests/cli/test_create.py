@@ -105,6 +105,8 @@ def test_a_native_transfer_syntax_is_chosen(tmp_path: Path, run_here: RunHere) -
         ((), "nothing to write"),
         (("PatientNam=X",), "PatientName"),
         (("StudyDate=yesterday",), "StudyDate"),
+        (("PatientID",), "write PatientID=VALUE, or PatientID= for an empty value"),
+        (("(0009,0010)=ACME",), "a private attribute is set only where it is"),
         (("Rows=many",), "Rows=many: no value"),
         (("Rows=-1",), "Rows=-1: not from 0 to 65535"),
         (("TagAngleSecondAxis=40000",), "not from -32768 to 32767"),

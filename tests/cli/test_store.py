@@ -161,11 +161,12 @@ async def test_a_broken_file_does_not_keep_the_good_ones(empty: Keeper, folder: 
     assert len(empty.files) == 4
 
 
-async def test_a_file_that_is_cut_off_is_sent_as_far_as_it_goes(empty: Keeper) -> None:
-    """Its File Meta Information is whole: whether the rest is, is not ours to judge."""
+async def test_a_file_that_is_cut_off_is_not_sent(empty: Keeper, files: list[Path]) -> None:
     async with served(empty) as peer:
-        (await run("store", *peer, TEST_FILES / "MR_truncated.dcm")).check_done()
-    assert len(empty.files) == 1
+        ended = await run("store", *peer, TEST_FILES / "MR_truncated.dcm", files[0])
+    ended.check(1, "MR_truncated.dcm: its data set is cut off")
+    assert summary(ended).startswith("1 sent, 1 failed, ")
+    assert set(empty.files) == {uid_of(files[0])}
 
 
 async def test_a_sop_class_that_is_refused_is_named_and_the_others_go(
@@ -181,17 +182,55 @@ async def test_a_sop_class_that_is_refused_is_named_and_the_others_go(
     ]
     async with served(empty, contexts=contexts) as peer:
         ended = await run("store", *peer, other, *mr)
-    ended.check(1, f"{other}: no presentation context for ", "abstract syntax not supported")
+    ended.check(1, f"{other}: not sent: ", "abstract syntax not supported")
     assert set(empty.files) == {uid_of(path) for path in mr}
 
 
-async def test_no_acceptable_context_is_one_line_for_all(empty: Keeper, files: list[Path]) -> None:
+async def test_no_acceptable_context_is_a_line_for_each_file(
+    empty: Keeper, files: list[Path]
+) -> None:
     contexts = [dimse.PresentationContext(dimse.uid_of("Verification"))]
     async with served(empty, contexts=contexts) as peer:
         ended = await run("store", *peer, *files, "--json")
-    ended.check(4, "the peer accepted none of the presentation contexts")
-    assert len(ended.objects) == len(files)
-    assert all(row["error"].startswith("not sent: ") for row in ended.objects)
+    assert ended.code == 4
+    assert len(ended.objects) == len(ended.errors) == len(files)
+    for path, line, row in zip(files, ended.errors, ended.objects, strict=True):
+        assert line.startswith(f"dimse-trio: {path}: not sent: ")
+        assert "abstract syntax not supported; check that the peer offers this SOP class" in line
+        assert "transcode" not in line
+        assert line.endswith(row["error"])
+
+
+@pytest.mark.parametrize("with_another", [False, True], ids=["alone", "beside one that is taken"])
+async def test_a_refused_transfer_syntax_is_advised_about_whatever_else_is_taken(
+    empty: Keeper, study: dict[str, Any], tmp_path: Path, with_another: bool
+) -> None:
+    rle, jpeg = study["RLELossless"].path, study["JPEG2000Lossless"].path
+    classes = {dimse.Instance.from_file(path).sop_class_uid for path in (rle, jpeg)}
+    contexts = [dimse.PresentationContext(uid, ("1.2.840.10008.1.2.1",)) for uid in classes]
+    sent: list[Path] = [rle, jpeg]
+    if with_another:
+        data_set = pydicom.dcmread(rle)
+        data_set.decompress()
+        sent.append(tmp_path / "plain.dcm")
+        data_set.save_as(sent[-1])
+    async with served(empty, contexts=contexts) as peer:
+        ended = await run("store", *peer, *sent)
+    assert ended.code == (1 if with_another else 4)
+    for path, line in zip((rle, jpeg), ended.errors, strict=True):
+        assert line.startswith(f"dimse-trio: {path}: not sent: ")
+        assert "transfer syntaxes not supported" in line
+        assert line.endswith("convert the file, or let store do it (--on-mismatch transcode)")
+    assert summary(ended).startswith(f"{int(with_another)} sent, 2 failed, ")
+
+
+async def test_a_warning_is_said_and_counted(empty: Keeper, files: list[Path]) -> None:
+    odd = uid_of(files[1])
+    empty.answer = lambda uid: 0xB007 if uid == odd else 0
+    async with served(empty) as peer:
+        ended = await run("store", *peer, *files[:3])
+    ended.check(0, f"{files[1]}: stored; Warning: ", "(0xb007)")
+    assert summary(ended).startswith("3 sent (1 with a warning), 0 failed, ")
 
 
 async def test_a_failure_status_is_the_files_alone(empty: Keeper, files: list[Path]) -> None:
@@ -199,7 +238,8 @@ async def test_a_failure_status_is_the_files_alone(empty: Keeper, files: list[Pa
     empty.answer = lambda uid: 0xA700 if uid == bad else 0xB000
     async with served(empty) as peer:
         ended = await run("store", *peer, *files[:3], "--json")
-    ended.check(1, f"{files[1]}: Refused: out of resources (0xa700)")
+    assert ended.code == 1
+    assert f"dimse-trio: {files[1]}: Refused: out of resources (0xa700)" in ended.stderr
     assert [row["status"] for row in ended.objects] == [0xB000, 0xA700, 0xB000]
     assert len(empty.files) == 2
 

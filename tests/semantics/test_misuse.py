@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio.testing
 from pydicom import Dataset
@@ -18,7 +19,7 @@ from pydicom import Dataset
 import dimse_trio as dimse
 from dimse_trio.contexts import context_for, normalized_context, storage_context
 from dimse_trio.protocol.messages import CFindRQ, CFindRSP
-from dimse_trio.protocol.negotiation import Negotiated
+from dimse_trio.protocol.negotiation import AcceptedContext, Negotiated, RefusedContext
 from dimse_trio.protocol.pdus import UserInformation
 from dimse_trio.protocol.uids import (
     STUDY_ROOT_FIND,
@@ -190,6 +191,44 @@ def test_a_retrieve_and_a_storage_class_are_told_their_own_contexts() -> None:
         context_for(NOTHING, STUDY_ROOT_GET)
     with pytest.raises(dimse.ContextNotAccepted, match=r"contexts_for\(paths\)"):
         storage_context(NOTHING, CT, None)
+
+
+RLE = uid_of("RLELossless")
+
+
+@pytest.mark.parametrize(
+    ("result", "advice"),
+    [
+        (1, "the peer's log may say why"),
+        (3, "the peer does not offer this service to us"),
+        (
+            4,
+            (
+                "propose other transfer syntaxes to which store can transcode (contexts_for(paths,"
+                ' transcode=True), on_mismatch="transcode"), or convert the file'
+            ),
+        ),
+    ],
+)
+def test_each_refusal_has_its_own_advice(result: int, advice: str) -> None:
+    context = RefusedContext(1, CT, (RLE,), result)
+    with pytest.raises(dimse.ContextNotAccepted) as caught:
+        storage_context(attrs.evolve(NOTHING, refused=(context,)), CT, RLE)
+    assert str(caught.value).endswith(f"; {advice}")
+
+
+@pytest.mark.parametrize("transfer_syntax", [None, RLE])
+def test_a_missing_role_is_not_taken_for_a_transfer_syntax(transfer_syntax: str | None) -> None:
+    context = AcceptedContext(1, CT, RLE, scu=False, scp=True)
+    negotiated = attrs.evolve(NOTHING, accepted={1: context})
+    with pytest.raises(dimse.ContextNotAccepted) as caught:
+        storage_context(negotiated, CT, transfer_syntax)
+    assert "retrieve_contexts(sop_class_uids)" in str(caught.value)
+    assert "lenient_roles=True" in str(caught.value)
+    assert "convert" not in str(caught.value)
+    find = attrs.evolve(context, abstract_syntax=STUDY_ROOT_FIND)
+    with pytest.raises(dimse.ContextNotAccepted, match=r"which has the SCU role$"):
+        context_for(attrs.evolve(NOTHING, accepted={1: find}), STUDY_ROOT_FIND)
 
 
 # -- addresses and other arguments -----------------------------------------------------------------

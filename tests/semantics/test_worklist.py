@@ -295,6 +295,23 @@ async def test_what_is_cut_off_or_no_file_is_no_item(
         for _ in range(2):
             assert [item.PatientID for item in await folder.items()] == ["WHOLE"]
     assert caplog.text.count("dangling.wl is no worklist item") == 1
+    assert caplog.text.count("is no worklist item: not a DICOM file") == 0
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\n" * 9,
+        b"%PDF-1.7\n" * 50,
+        b"\x89PNG\r\n\x1a\n" + bytes(200),
+    ],
+)
+async def test_what_is_not_dicom_is_said_to_be_that(
+    content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "g.wl").write_bytes(content)
+    assert await dimse.WorklistFolder(tmp_path).items() == []
+    assert "g.wl is no worklist item: not a DICOM file" in caplog.text
 
 
 def worklist_item(patient_id: str) -> Dataset:

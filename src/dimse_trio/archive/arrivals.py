@@ -110,7 +110,7 @@ class Arrivals:
             status = arrival.temporary.stat()
             with _opened(arrival) as file:
                 file.seek(arrival.data_offset)
-                header = read_header(file, arrival.transfer_syntax_uid)
+                header = read_header(file, arrival.transfer_syntax_uid, to_end=True)
             if arrival.uids not in (None, (header.sop_class_uid, header.sop_instance_uid)):
                 raise Mismatch("SOP Class or Instance UID is not that of the data set")
         except (OSError, InvalidFile) as error:

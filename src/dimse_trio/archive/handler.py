@@ -40,7 +40,7 @@ from .arrivals import Arrival, Arrivals, Mismatch
 from .attributes import LEVELS
 from .errors import ArchiveError, archive_error
 from .folder import Folder, write_blocks
-from .header import MissingAttribute
+from .header import CutOff, MissingAttribute
 from .index import FILE_NAME, Index
 from .safety import examine, located
 from .search import FindQuery, RetrieveQuery, Statistics, statistics
@@ -100,6 +100,8 @@ class Archive(StorageCommitmentProvider):
     async def handle_store(self, request: StoreRequest, /) -> Status:
         """Keep an instance. Success means that its file is whole, in its place and indexed.
 
+        A data set that is cut off is refused, and what there is of the instance stays as it is.
+
         Cancelled, it leaves nothing, or the instance as it should be.
         """
         with _refusals():
@@ -140,7 +142,7 @@ class Archive(StorageCommitmentProvider):
 
         Raises:
             OSError: The file cannot be read, or the copy not written.
-            InvalidFile: It is no DICOM file, or that of no instance of a study and series.
+            InvalidFile: It is no DICOM file, that of no instance of a study and series, or cut off.
             ArchiveError: It cannot be indexed.
         """
         temporary = self._folder.temporary()
@@ -360,6 +362,8 @@ def _refusals(damaged: Status = Status.OUT_OF_RESOURCES) -> Generator[None]:
         yield
     except (MissingAttribute, Mismatch) as error:
         raise StatusError(Status.DATA_SET_MISMATCH, str(error)) from error
+    except CutOff as error:
+        raise StatusError(Status.CANNOT_UNDERSTAND, "data set is cut off") from error
     except InvalidFile as error:
         raise StatusError(Status.CANNOT_UNDERSTAND, "data set cannot be read") from error
     except ArchiveError as error:

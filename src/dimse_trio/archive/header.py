@@ -24,8 +24,10 @@ from dimse_trio.matching import values_of
 from dimse_trio.protocol.uids import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
+    EXPLICIT_VR_LITTLE_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
 )
+from dimse_trio.wholeness import LONG_VRS, MANY_ELEMENTS, SHORT_VRS, Ending, ending_of, follow
 
 from .attributes import LEVELS, STORED, WANTED
 
@@ -44,9 +46,6 @@ _BLOCK = 1 << 14
 _ENDS = (0xFFFEE00D, 0xFFFEE0DD)
 """Item and Sequence Delimitation Item."""
 _UNDEFINED = 0xFFFFFFFF
-LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
-"""Explicit VRs with a length of four bytes, and of two (PS3.5 §7.1.2)."""
 _NUMBERS = {b"US": "H", b"SS": "h", b"UL": "L", b"SL": "l"}
 
 
@@ -73,28 +72,49 @@ class Header:
         return self.values["IMAGE"][1]
 
 
+class CutOff(InvalidFile):
+    """A data set whose last element, or sequence, does not end with it."""
+
+
 class _Unusual(Exception):
     """Not what the fast reader reads."""
 
 
-def read_header(file: BinaryIO, transfer_syntax_uid: str) -> Header:
+def read_header(file: BinaryIO, transfer_syntax_uid: str, *, to_end: bool = False) -> Header:
     """Read the attributes of a data set that begins where `file` stands.
+
+    Args:
+        file: A file that goes to the data set's end.
+        transfer_syntax_uid: Its transfer syntax.
+        to_end: Go on to the end, and see that nothing is cut off there, as far as that can be said.
 
     Raises:
         OSError: The file cannot be read.
         InvalidFile: It is no data set.
         MissingAttribute: It is one without Study, Series or SOP Instance UID, or SOP Class UID.
+        CutOff: It is cut off, be that in its head or, with `to_end`, behind it.
     """
-    start = file.tell()
+    start, ending = file.tell(), Ending.WHOLE
     if transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
-        file, start = _inflated(file), 0
+        file, ending = _inflated(file)
+        start, transfer_syntax_uid = 0, EXPLICIT_VR_LITTLE_ENDIAN
     implicit = transfer_syntax_uid == IMPLICIT_VR_LITTLE_ENDIAN
     little = transfer_syntax_uid != EXPLICIT_VR_BIG_ENDIAN
     try:
-        header = _header(_decoded(_walk(file, implicit, little), little))
+        found, rest = _walk(file, implicit, little)
+        header = _header(_decoded(found, little))
     except (_Unusual, MissingAttribute):
+        rest = None
         file.seek(start)
         header = _header(_read_by_pydicom(file, implicit, little))
+    if to_end and ending is Ending.WHOLE:
+        file.seek(start if rest is None else rest)
+        if rest is None:
+            ending = ending_of(file, transfer_syntax_uid, most_elements=MANY_ELEMENTS)
+        else:
+            ending = follow(file, implicit, big=not little, most_elements=MANY_ELEMENTS)
+    if to_end and ending is Ending.CUT_OFF:
+        raise CutOff("data set is cut off")
     return header
 
 
@@ -108,16 +128,27 @@ def _header(values: Mapping[int, str]) -> Header:
     return header
 
 
-def _inflated(file: BinaryIO) -> BinaryIO:
+def _inflated(file: BinaryIO) -> tuple[BinaryIO, Ending]:
+    """A deflated data set, as much of it as is inflated, and how the stream ends."""
     try:
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        return BytesIO(inflater.decompress(file.read(MAX_INFLATED), MAX_INFLATED))
+        data = inflater.decompress(file.read(MAX_INFLATED), MAX_INFLATED)
     except zlib.error as error:
         raise InvalidFile(f"the deflated data set is damaged: {error}") from error
+    if inflater.eof:
+        ending = Ending.WHOLE
+    elif len(data) == MAX_INFLATED or file.read(1):
+        ending = Ending.UNCLEAR
+    else:
+        ending = Ending.CUT_OFF
+    return BytesIO(data), ending
 
 
-def _walk(file: BinaryIO, implicit: bool, little: bool) -> dict[int, tuple[bytes, bytes]]:
-    """The wanted elements by tag: VR where it is written, value.
+def _walk(
+    file: BinaryIO, implicit: bool, little: bool
+) -> tuple[dict[int, tuple[bytes, bytes]], int | None]:
+    """The wanted elements by tag: VR where it is written, value. And where in the file those begin
+    that are not wanted; `None` if the file ends inside a sequence.
 
     Sequences of undefined length are gone through by counting what is open, so that no depth of
     nesting matters.
@@ -133,8 +164,9 @@ def _walk(file: BinaryIO, implicit: bool, little: bool) -> dict[int, tuple[bytes
             data, position = _more(file, data, position, _BLOCK), 0
             if (size := len(data)) < 8:
                 if any(data):
-                    raise InvalidFile("data set ends inside an element")
-                return found
+                    raise CutOff("data set ends inside an element")
+                return found, None if depth else file.tell() - size
+        header = position
         if implicit:
             group, element, length = unpack(data, position)
         else:
@@ -143,7 +175,7 @@ def _walk(file: BinaryIO, implicit: bool, little: bool) -> dict[int, tuple[bytes
                 _, _, length = unpack_item(data, position)
             elif vr in LONG_VRS:
                 if position + 12 > size:
-                    raise InvalidFile("data set ends inside an element")
+                    raise CutOff("data set ends inside an element")
                 (length,) = unpack_long(data, position + 8)
                 position += 4
             elif vr not in SHORT_VRS:
@@ -151,7 +183,7 @@ def _walk(file: BinaryIO, implicit: bool, little: bool) -> dict[int, tuple[bytes
         position += 8
         tag = group << 16 | element
         if depth == 0 and tag > _LAST_WANTED:
-            return found
+            return found, file.tell() - size + header
         if length == _UNDEFINED:
             if vr == b"UN":  # holds implicit VR inside explicit (PS3.5 §6.2.2)
                 raise _Unusual
@@ -162,7 +194,7 @@ def _walk(file: BinaryIO, implicit: bool, little: bool) -> dict[int, tuple[bytes
                 if position + length > size:
                     data, position = _more(file, data, position, length + _BLOCK), 0
                     if (size := len(data)) < length:
-                        raise InvalidFile("data set ends inside an element")
+                        raise CutOff("data set ends inside an element")
                 found[tag] = (vr, data[position : position + length])
         elif tag in _ENDS:
             depth -= 1

@@ -89,9 +89,11 @@ def create(
 ) -> ExitCode:
     """Write the file OUTPUT: an instance, a worklist item, or the keys of a query.
 
-    Keys are those of find, with items of sequences by number: without one the item is made. A UID
-    of the value `new` is made, too. The template comes first, then JSON, new UIDs, and keys. Text
-    that is not ASCII makes the character set UTF-8 unless it fits the one that is there.
+    Keys are those of find, with items of sequences by number: without one the item is made. KEY=
+    is an empty value. Private attributes come from the template or JSON: a key changes those that
+    are there. A UID of the value `new` is made, too. The template comes first, then JSON, new UIDs,
+    and keys. Text that is not ASCII makes the character set UTF-8 unless it fits the one that is
+    there.
 
     \b
     Examples:

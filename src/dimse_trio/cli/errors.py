@@ -106,6 +106,7 @@ _OPTIONS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         ),
         (r" \(Timeouts\.connect\)", " (--connect-timeout)"),
         (r" \(Timeouts\.\w+\)", ""),
+        (r"contexts_for\(paths, transcode=True\), (?=on_mismatch)", ""),
         (r'on_mismatch="transcode"', "--on-mismatch transcode"),
         (r"for which commit takes a listener$", "for which commit has --listen-port"),
         (r": give a value by keyword, or a PerformedSeries$", ": give that with -k KEY=VALUE"),

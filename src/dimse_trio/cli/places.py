@@ -104,15 +104,15 @@ def parse_settings(texts: Iterable[str], *, strict: bool) -> list[Setting]:
 
     Args:
         texts: As on the command line.
-        strict: Refuse what only a query may have: wildcards, ranges, and keys without `=`.
+        strict: Refuse what only a query may have: wildcards and ranges.
 
     Raises:
-        QueryError: One is no keyword, tag or path, or its value cannot be.
+        QueryError: One is no keyword, tag or path, has no `=`, or its value cannot be.
     """
     settings: list[Setting] = []
     for text in texts:
         name, equals, value = text.partition("=")
-        if strict and not equals:
+        if not equals:
             raise dimse.QueryError(f"{text}: write {text}=VALUE, or {text}= for an empty value")
         place = parse_place(name)
         if place.path[-1].item is not None:

@@ -19,6 +19,8 @@ from .output import Format, Output, counted, human_size, stderr_is_terminal
 from .progress import Bar, bar
 from .running import Work, run
 
+_TRANSFER_SYNTAXES_NOT_SUPPORTED = 4
+"""A presentation context's result (PS3.8 Table 9-18)."""
 _COLUMNS = ("path", "sop_instance_uid", "status", "transfer_syntax_uid", "transcoded", "error")
 
 
@@ -43,10 +45,11 @@ def store(
     """Send DICOM files to PEER: every PATH that is a file, and all files in those that are folders.
 
     Hidden files and DICOMDIRs in folders are left out; that nothing is left to send is a failure.
-    Files are sent as they are where the peer
-    accepts their transfer syntax. What cannot be sent is named on standard error, and the rest is
-    sent. With --json and --csv there is a line for each file: path, SOP Instance UID, status, the
-    transfer syntax that it was sent in, whether it was transcoded for that, and error.
+    Files are sent as they are where the peer accepts their transfer syntax. What is not sent is
+    named on standard error, as is a file that is cut off, and the rest is sent; and what the peer
+    has stored with a warning, which is no failure. With --json and --csv there is a line for each
+    file: path, SOP Instance UID, status, the transfer syntax that it was sent in, whether it was
+    transcoded for that, and error.
 
     \b
     Examples:
@@ -85,7 +88,7 @@ class _Sending:
         self._over: dimse.AssociationError | None = None
         self._refused: dimse.ContextNotAccepted | None = None
         self._unsent: list[dimse.Instance] = []
-        self._sent = self._transcoded = self._failed = self._bytes = 0
+        self._sent = self._transcoded = self._warned = self._failed = self._bytes = 0
 
     async def run(self, paths: tuple[str, ...]) -> ExitCode:
         work, format = self._work, self._output.format
@@ -127,14 +130,34 @@ class _Sending:
             for _ in range(min(self._jobs, len(group))):
                 nursery.start_soon(self._send_over_one, contexts)
         errors, self._lost = self._lost, []
-        self._unsent += self._queue
         if self._queue and errors and self._work.stopped is None:
             if isinstance(errors[0], dimse.ContextNotAccepted):
                 self._refused = errors[0]
-                report(describe(errors[0]))
+                for instance in self._queue:
+                    why = self._why_refused(instance, errors[0].negotiated, errors[0])
+                    await self._fail(instance.path, instance.sop_instance_uid, why)
+                self._queue.clear()
             else:
                 self._over = errors[0]
+        self._unsent += self._queue
         self._queue.clear()
+
+    def _why_refused(
+        self, instance: dimse.Instance, negotiated: dimse.Negotiated | None, error: Exception
+    ) -> str:
+        """What the peer has said to an instance's context; that is in `error` in other words."""
+        for context in negotiated.refused if negotiated is not None else ():
+            if (
+                context.abstract_syntax == instance.sop_class_uid
+                and instance.transfer_syntax_uid in context.transfer_syntaxes
+            ):
+                advice = "check that the peer offers this SOP class to our AE title"
+                if context.result == _TRANSFER_SYNTAXES_NOT_SUPPORTED:
+                    advice = "convert the file"
+                    if not self._transcode:
+                        advice += ", or let store do it (--on-mismatch transcode)"
+                return f"not sent: {context}; {advice}"
+        return f"not sent: {describe(error)}"
 
     async def _send_over_one(self, contexts: list[dimse.PresentationContext]) -> None:
         """Open an association, and send from the queue until it is empty."""
@@ -163,8 +186,6 @@ class _Sending:
                 why += f" not {unsent[0].path}{more}"
             report(why)
             why = f"not sent: {describe(self._over)}"
-        elif self._refused is not None:
-            why = f"not sent: {describe(self._refused)}"
         self._failed += len(unsent)
         for instance in unsent:
             await self._row(instance.path, instance.sop_instance_uid, None, why)
@@ -172,7 +193,9 @@ class _Sending:
     async def _send(self, association: dimse.Association, instance: dimse.Instance) -> None:
         try:
             response = await association.store(instance, check=False, on_mismatch=self._on_mismatch)
-        except (dimse.ContextNotAccepted, dimse.DataSetError, dimse.InvalidFile) as error:
+        except dimse.ContextNotAccepted as error:
+            reason = self._why_refused(instance, association.negotiated, error)
+        except (dimse.DataSetError, dimse.InvalidFile) as error:
             reason = describe(error)
         except dimse.AssociationError:
             raise
@@ -183,6 +206,10 @@ class _Sending:
                 self._sent += 1
                 self._transcoded += response.transcoded
                 self._bytes += instance.length
+                if response.status.category is dimse.StatusCategory.WARNING:
+                    self._warned += 1
+                    said = f": {response.error_comment}" if response.error_comment else ""
+                    report(f"{instance.path}: stored; {response.status}{said}")
                 await self._row(instance.path, instance.sop_instance_uid, response, None)
                 return
             reason = str(dimse.StatusError.of(response))
@@ -209,9 +236,12 @@ class _Sending:
             await self._output.row(dict(zip(_COLUMNS, values, strict=True)))
 
     async def _sum_up(self, seconds: float) -> None:
-        transcoded = f" ({self._transcoded} transcoded)" if self._transcoded else ""
+        more = [f"{self._transcoded} transcoded"] if self._transcoded else []
+        if self._warned:
+            more.append(f"{self._warned} with a warning")
+        of_these = f" ({', '.join(more)})" if more else ""
         summary = (
-            f"{self._sent} sent{transcoded}, {self._failed} failed,"
+            f"{self._sent} sent{of_these}, {self._failed} failed,"
             f" {human_size(self._bytes)} in {seconds:.1f} s"
         )
         if self._output.is_table:
