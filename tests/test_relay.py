@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import count
+from typing import Any
 
 import attrs
 import pytest
@@ -18,7 +19,6 @@ from dimse_trio.protocol.encode import encode_pdu
 from dimse_trio.relay import (
     Abort,
     ConnectionRelayed,
-    MessageRelayed,
     Passage,
     PDURelayed,
     RelayEnd,
@@ -36,10 +36,18 @@ class Told:
 
     passages: list[Passage] = attrs.field(factory=list)
     seconds: float = 0
+    _more: trio.Event = attrs.field(factory=trio.Event)
 
     async def __call__(self, passage: Passage) -> None:
         await trio.sleep(self.seconds)
         self.passages.append(passage)
+        self._more.set()
+
+    async def have(self, number: int) -> None:
+        """Wait until it has told so much."""
+        while len(self.passages) < number:
+            self._more = trio.Event()
+            await self._more.wait()
 
     @property
     def ends(self) -> list[RelayEnd]:
@@ -164,9 +172,7 @@ async def test_an_abort_with_a_reset_after_it_reaches_the_side_that_is_sending(
         ) as relay,
     ):
         stream = await trio.open_tcp_stream("127.0.0.1", relay.port)
-        tls = trio.SSLStream(
-            stream, for_client, server_hostname="127.0.0.1", https_compatible=True
-        )
+        tls = trio.SSLStream(stream, for_client, server_hostname="127.0.0.1", https_compatible=True)
         with trio.fail_after(20):
             await behave("client", tls if client_tls else stream)
             await over.wait()
@@ -215,8 +221,7 @@ async def test_instruments_and_on_passage_are_told_the_end_of_what_is_open(how: 
                 ) as relay:
                     stream = await trio.open_tcp_stream("127.0.0.1", relay.port)
                     await stream.send_all(ABORT)
-                    while len(told.passages) < 2:
-                        await trio.sleep(0.001)
+                    await told.have(2)
                     if how == "stopped":
                         await relay.stop()
                         assert len(told.ends) == 1
@@ -238,26 +243,25 @@ async def test_instruments_and_on_passage_are_told_the_end_of_what_is_open(how: 
 
 
 async def test_on_passage_cannot_keep_a_relay_from_stopping() -> None:
-    began = trio.Event()
+    told, watching = Told(), Watching()
 
     async def on_passage(passage: Passage) -> None:
+        await told(passage)
         if isinstance(passage, RelayEnd):
-            began.set()
             await trio.sleep_forever()
 
-    watching = Watching()
     timeouts = dimse.Timeouts(linger=0.05)
     async with listening(idle) as port:
         with trio.fail_after(10):
             async with open_relay(
                 "127.0.0.1", port, on_passage=on_passage, timeouts=timeouts, instruments=[watching]
             ) as relay:
-                async with await trio.open_tcp_stream("127.0.0.1", relay.port):
-                    pass
-                await began.wait()  # that of a connection that has ended by itself
-                async with await trio.open_tcp_stream("127.0.0.1", relay.port):
-                    while len(watching.said) < 3:
-                        await trio.sleep(0.001)
+                async with await trio.open_tcp_stream("127.0.0.1", relay.port) as stream:
+                    await stream.send_all(ABORT)
+                await told.have(3)  # the end of a connection that has ended by itself
+                async with await trio.open_tcp_stream("127.0.0.1", relay.port) as stream:
+                    await stream.send_all(ABORT)
+                    await told.have(5)
                     await relay.stop()
     assert watching.said == ["opened", "closed"] * 2
 
@@ -346,11 +350,7 @@ async def test_cancelled_at_any_step_it_leaves_nothing_open_and_nothing_untold(s
                                 "127.0.0.1", server.port, on_passage=told, instruments=[watching]
                             ) as relay:
                                 clients.start_soon(echo, relay.port)
-                                while not any(
-                                    isinstance(passage, MessageRelayed)
-                                    for passage in told.passages
-                                ):
-                                    await trio.sleep(0)
+                                await told.have(4)  # up to the request to echo
                                 if stop:
                                     await relay.stop(grace=5)
                         finally:
@@ -365,3 +365,21 @@ async def test_cancelled_at_any_step_it_leaves_nothing_open_and_nothing_untold(s
             if not scope.cancelled_caught:
                 break
     assert outcomes["lost"] > 10
+
+
+# -- arguments -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"listen_port": 70000}, "listen_port is a number from 0 to 65535"),
+        ({"listen_port": "104"}, "write listen_port=104"),
+        ({"listen_host": 5}, "listen_host is a name or an address"),
+        ({"listen_host": "127.0.0.1:104"}, "listen_host='127.0.0.1', listen_port=104"),
+    ],
+)
+async def test_where_it_cannot_listen(arguments: dict[str, Any], says: str) -> None:
+    with pytest.raises(dimse.LocalProtocolError, match=says):
+        async with open_relay("127.0.0.1", 104, on_passage=Told(), **arguments):
+            pass

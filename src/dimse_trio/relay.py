@@ -3,6 +3,7 @@
 It is no party to the association: nothing is negotiated, answered or mended. What it cannot read it
 passes on all the same. Bytes are received from one side when the other has taken those before, so
 that a slow side slows the other one down, and a direction that ends is ended on the other side.
+When one side takes nothing more, what it has said before is still passed on.
 """
 
 from __future__ import annotations
@@ -159,8 +160,14 @@ async def open_relay(
 ) -> AsyncGenerator[Relay]:
     """Listen for clients inside a block, and relay each to a peer byte for byte.
 
-    Leaving the block closes what is still open; `await relay.stop(grace)` lets it end first. Of
-    each direction 64 KiB are held at most, and a PDU or command set that is not whole.
+    Leaving the block closes what is still open, and drops what is not passed on yet; `await relay.stop(grace)` lets it end first. Of each direction 64 KiB are held at
+    most, and a PDU or command set that is not whole.
+
+    The end of one direction is the end of that direction on the other side. With TLS that side sees
+    the end of the transport connection, without TLS's own notice. A side that closes with bytes
+    unread, which resets the connection, may have said something before, such as A-ABORT: that is
+    passed on. What the other side still sends then nobody gets: it is read until that side closes,
+    for `Timeouts.linger` seconds at most, as closing before could undo what it was sent.
 
     Args:
         host: Name or address of the peer.
@@ -175,9 +182,12 @@ async def open_relay(
         data_set_limit: `MessageRelayed.data_set` has data sets of up to so many bytes, which are
             patient data.
         max_connections: At once; others are closed.
-        timeouts: `connect` is for the connection to the peer, and for TLS handshakes. There is no
-            other: how long something may take is between the two sides.
-        instruments: Told what happens, as of an acceptor that is the peer.
+        timeouts: `connect` is for the connection to the peer, and for TLS handshakes. A side that
+            is gone without a word, or takes nothing, is given up after `network` seconds, where the
+            system can tell; so is passing on what was said by a side that takes nothing more.
+            `linger` is for a side to close once the other one has. How long something else may take
+            is between the two sides.
+        instruments: Told what happens, as of an acceptor that is the peer; of the end in any case.
 
     Raises:
         OSError: The port is taken, or not ours to take.
@@ -201,7 +211,7 @@ async def open_relay(
         timeouts=checked_timeouts(timeouts),
         instruments=checked_instruments(instruments),
     )
-    relay = Relay(settings, await open_listeners(listen_port, listen_host))
+    relay = Relay(settings, await open_listeners(listen_port, listen_host, prefix="listen_"))
     async with alongside(relay.run):
         yield relay
 
@@ -313,7 +323,8 @@ class _Connection:
             self._observer = Observer(
                 self._settings.instruments, Role.ACCEPTOR, addresses(client), tls_version(client)
             )
-        sides, timeouts = (Side(client), Side(peer)), self._settings.timeouts
+        client_side, peer_side = sides = Side(client), Side(peer)
+        timeouts = self._settings.timeouts
         for side in sides:
             side.give_up_after(timeouts.network)
         done: list[Role] = []
@@ -339,8 +350,8 @@ class _Connection:
                     while await source.receive():
                         pass
 
-            nursery.start_soon(pump, Role.REQUESTOR, *sides)
-            nursery.start_soon(pump, Role.ACCEPTOR, *reversed(sides))
+            nursery.start_soon(pump, Role.REQUESTOR, client_side, peer_side)
+            nursery.start_soon(pump, Role.ACCEPTOR, peer_side, client_side)
         async with trio.open_nursery() as nursery:
             for side in sides:
                 nursery.start_soon(side.finish, timeouts.linger)
