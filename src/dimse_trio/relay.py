@@ -160,8 +160,9 @@ async def open_relay(
 ) -> AsyncGenerator[Relay]:
     """Listen for clients inside a block, and relay each to a peer byte for byte.
 
-    Leaving the block closes what is still open, and drops what is not passed on yet; `await relay.stop(grace)` lets it end first. Of each direction 64 KiB are held at
-    most, and a PDU or command set that is not whole.
+    Leaving the block closes what is still open, and drops what is not passed on yet;
+    `await relay.stop(grace)` lets it end first. Of each direction 64 KiB are held at most, and a
+    PDU or command set that is not whole.
 
     The end of one direction is the end of that direction on the other side. With TLS that side sees
     the end of the transport connection, without TLS's own notice. A side that closes with bytes
