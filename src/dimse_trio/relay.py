@@ -164,6 +164,9 @@ async def open_relay(
     `await relay.stop(grace)` lets it end first. Of each direction 64 KiB are held at most, and a
     PDU or command set that is not whole.
 
+    Stopping or leaving it cancels `on_passage`; the `RelayEnd` of every connection is told all the
+    same, within `Timeouts.linger`, except to one that has raised.
+
     The end of one direction is the end of that direction on the other side. With TLS that side sees
     the end of the transport connection, without TLS's own notice. A side that closes with bytes
     unread, which resets the connection, may have said something before, such as A-ABORT: that is
