@@ -21,14 +21,14 @@ def check_address(host: object, port: object) -> None:
     check_port(port)
 
 
-def check_host(host: object) -> None:
+def check_host(host: object, *, name: str = "host") -> None:
     """That a host is a name or an address.
 
     Raises:
         LocalProtocolError: It is not, or has a port in it.
     """
     if not isinstance(host, str) or not host:
-        raise LocalProtocolError(f"host is a name or an address as text, not {host!r}")
+        raise LocalProtocolError(f"{name} is a name or an address as text, not {host!r}")
     if host.startswith("["):
         bare, _, rest = host[1:].partition("]")
         with_it = rest.removeprefix(":")
@@ -36,9 +36,11 @@ def check_host(host: object) -> None:
         bare, _, with_it = host.partition(":")
     else:
         return
-    advice = f"host={bare!r}" + (f", port={int(with_it)}" if _is_number(with_it) else "")
+    advice = f"{name}={bare!r}"
+    if _is_number(with_it):
+        advice += f", {name.replace('host', 'port')}={int(with_it)}"
     raise LocalProtocolError(
-        f"host {host!r} is not just a name or an address; the port is given by itself: {advice}"
+        f"{name} {host!r} is not just a name or an address; the port is given by itself: {advice}"
     )
 
 

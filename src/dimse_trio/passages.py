@@ -83,14 +83,15 @@ class MessageRelayed:
 
 @attrs.frozen
 class RelayEnd:
-    """A connection is over on both sides.
+    """A connection is over on both sides: the last that is told of it, once, however it came about.
 
     Attributes:
         connection: Which one.
         bytes_from_client: What the client has sent.
         bytes_from_peer: What the peer has sent.
         duration: Seconds.
-        error: Why it did not come about, or was cut off; `None` where both sides closed it.
+        error: Why it did not come about, or was cut off, if only because the relay was stopped;
+            `None` where both sides closed it.
     """
 
     connection: int

@@ -3,17 +3,17 @@
 It is no party to the association: nothing is negotiated, answered or mended. What it cannot read it
 passes on all the same. Bytes are received from one side when the other has taken those before, so
 that a slow side slows the other one down, and a direction that ends is ended on the other side.
+When one side takes nothing more, what it has said before is still passed on.
 """
 
 from __future__ import annotations
 
 import inspect
 import logging
-import socket
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
-from typing import cast, final
+from contextlib import asynccontextmanager
+from typing import final
 
 import attrs
 import trio
@@ -49,9 +49,10 @@ from .protocol.pdus import (
     ReleaseRQ,
 )
 from .protocol.upper_layer import Role
+from .relay_sides import Side
 from .server import alongside, open_listeners
 from .tls import TLSHandshakeError, handshake
-from .transport import QUICKACK, addresses, peer_address_of, tls_version
+from .transport import addresses, peer_address_of, tls_version
 
 __all__ = [
     "Abort",
@@ -71,9 +72,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger("dimse_trio")
-
-CHUNK = 1 << 16
-"""Bytes received at once, and all that is held of a direction."""
 
 
 @attrs.frozen(kw_only=True)
@@ -105,21 +103,27 @@ class Relay:
         """The port that it listens on."""
 
     async def stop(self, grace: float = 0) -> None:
-        """Accept no more, let connections end within `grace` seconds, and close the rest."""
+        """Accept no more, let connections end within `grace` seconds, and close the rest.
+
+        Cancelled while it waits, it leaves a relay that accepts no more.
+        """
         self._accepting.cancel()
         with trio.move_on_after(max(grace, 0)):
             await self._stopped.wait()
         self._everything.cancel()
+        await self._stopped.wait()
 
     async def run(self) -> None:
         """Relay until cancelled or stopped."""
-        with self._everything:
-            async with trio.open_nursery() as connections:
-                with self._accepting:
-                    await trio.serve_listeners(
-                        self._serve, self._listeners, handler_nursery=connections
-                    )
-        self._stopped.set()
+        try:
+            with self._everything:
+                async with trio.open_nursery() as connections:
+                    with self._accepting:
+                        await trio.serve_listeners(
+                            self._serve, self._listeners, handler_nursery=connections
+                        )
+        finally:
+            self._stopped.set()
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         """One connection to its end. Whatever goes wrong ends this one alone."""
@@ -156,8 +160,18 @@ async def open_relay(
 ) -> AsyncGenerator[Relay]:
     """Listen for clients inside a block, and relay each to a peer byte for byte.
 
-    Leaving the block closes what is still open; `await relay.stop(grace)` lets it end first. Of
-    each direction 64 KiB are held at most, and a PDU or command set that is not whole.
+    Leaving the block closes what is still open, and drops what is not passed on yet;
+    `await relay.stop(grace)` lets it end first. Of each direction 64 KiB are held at most, and a
+    PDU or command set that is not whole.
+
+    Stopping or leaving it cancels `on_passage`; the `RelayEnd` of every connection is told all the
+    same, within `Timeouts.linger`, except to one that has raised.
+
+    The end of one direction is the end of that direction on the other side. With TLS that side sees
+    the end of the transport connection, without TLS's own notice. A side that closes with bytes
+    unread, which resets the connection, may have said something before, such as A-ABORT: that is
+    passed on. What the other side still sends then nobody gets: it is read until that side closes,
+    for `Timeouts.linger` seconds at most, as closing before could undo what it was sent.
 
     Args:
         host: Name or address of the peer.
@@ -172,9 +186,12 @@ async def open_relay(
         data_set_limit: `MessageRelayed.data_set` has data sets of up to so many bytes, which are
             patient data.
         max_connections: At once; others are closed.
-        timeouts: `connect` is for the connection to the peer, and for TLS handshakes. There is no
-            other: how long something may take is between the two sides.
-        instruments: Told what happens, as of an acceptor that is the peer.
+        timeouts: `connect` is for the connection to the peer, and for TLS handshakes. A side that
+            is gone without a word, or takes nothing, is given up after `network` seconds, where the
+            system can tell; so is passing on what was said by a side that takes nothing more.
+            `linger` is for a side to close once the other one has. How long something else may take
+            is between the two sides.
+        instruments: Told what happens, as of an acceptor that is the peer; of the end in any case.
 
     Raises:
         OSError: The port is taken, or not ours to take.
@@ -198,7 +215,7 @@ async def open_relay(
         timeouts=checked_timeouts(timeouts),
         instruments=checked_instruments(instruments),
     )
-    relay = Relay(settings, await open_listeners(listen_port, listen_host))
+    relay = Relay(settings, await open_listeners(listen_port, listen_host, prefix="listen_"))
     async with alongside(relay.run):
         yield relay
 
@@ -233,38 +250,70 @@ class _Connection:
         self._began = trio.current_time()
 
     async def run(self, stream: trio.SocketStream) -> None:
-        """Connect to the peer, and relay until both sides are done."""
-        settings, address = self._settings, peer_address_of(stream)
+        """Connect to the peer, and relay until both sides are done. The end of it is told."""
+        address = peer_address_of(stream)
         peer: trio.abc.Stream | None = None
-        client: trio.abc.Stream = stream
+        error: str | None = "the relay was stopped"
+        raised = False
         try:
-            if settings.server_ssl_context is not None:
-                with trio.fail_after(settings.timeouts.connect):
-                    client = await handshake(stream, settings.server_ssl_context, server_side=True)
-            peer = await connect(
-                settings.host,
-                settings.port,
-                ssl_context=settings.ssl_context,
-                tls_server_name=settings.tls_server_name,
-                timeouts=settings.timeouts,
-            )
-            _give_up_after(settings.timeouts.network, stream, peer)
-            await self._relay(client, peer, address)
-        except (AssociationError, TLSHandshakeError) as error:
-            self._error = str(error)
-        except trio.TooSlowError:
-            self._error = "the client's TLS handshake was not complete in time"
+            try:
+                client = await self._handshake(stream)
+                peer = await self._connect()
+            except (AssociationError, TLSHandshakeError) as failure:
+                error = str(failure)
+            except trio.TooSlowError:
+                error = "the client's TLS handshake was not complete in time"
+            else:
+                await self._relay(client, peer, address)
+                error = self._error or self._unfinished()
+        except Exception:
+            error, raised = "on_passage raised", True
+            raise
         finally:
-            self._error = self._error or self._unfinished()
-            if peer is not None:
-                await trio.aclose_forcefully(peer)
-            await trio.aclose_forcefully(stream)
+            with trio.CancelScope(shield=True):
+                if peer is not None:
+                    await trio.aclose_forcefully(peer)
+                await trio.aclose_forcefully(stream)
             if self._observer is not None:
-                lost = None if self._error is None else AssociationAborted(self._error)
-                self._observer.closed(lost)
+                self._observer.closed(None if error is None else AssociationAborted(error))
+            if not raised:
+                await self._tell_end(error)
+
+    async def _handshake(self, stream: trio.SocketStream) -> trio.abc.Stream:
+        context = self._settings.server_ssl_context
+        if context is None:
+            return stream
+        with trio.fail_after(self._settings.timeouts.connect):
+            return await handshake(stream, context, server_side=True)
+
+    async def _connect(self) -> trio.abc.Stream:
+        settings = self._settings
+        return await connect(
+            settings.host,
+            settings.port,
+            ssl_context=settings.ssl_context,
+            tls_server_name=settings.tls_server_name,
+            timeouts=settings.timeouts,
+        )
+
+    async def _tell_end(self, error: str | None) -> None:
+        """Tell it though the relay has been stopped, which leaves `linger` seconds for it."""
         duration = trio.current_time() - self._began
         client_bytes, peer_bytes = self._bytes[Role.REQUESTOR], self._bytes[Role.ACCEPTOR]
-        await self._tell(RelayEnd(self._number, client_bytes, peer_bytes, duration, self._error))
+        end = RelayEnd(self._number, client_bytes, peer_bytes, duration, error)
+        telling = trio.CancelScope(shield=True)
+        async with trio.open_nursery() as nursery:
+
+            async def tell() -> None:
+                with telling:
+                    await self._tell(end)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(tell)
+            try:
+                await trio.sleep_forever()
+            finally:
+                telling.deadline = trio.current_time() + self._settings.timeouts.linger
 
     def _unfinished(self) -> str | None:
         """What is in the midst of its data set."""
@@ -278,30 +327,38 @@ class _Connection:
             self._observer = Observer(
                 self._settings.instruments, Role.ACCEPTOR, addresses(client), tls_version(client)
             )
+        client_side, peer_side = sides = Side(client), Side(peer)
+        timeouts = self._settings.timeouts
+        for side in sides:
+            side.give_up_after(timeouts.network)
+        done: list[Role] = []
         async with trio.open_nursery() as nursery:
 
-            async def pump(sender: Role, source: trio.abc.Stream, target: trio.abc.Stream) -> None:
-                try:
-                    while data := await source.receive_some(CHUNK):
-                        _acknowledge(source)
-                        await self._hear(sender, data)
-                        await target.send_all(data)
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
+            async def pump(sender: Role, source: Side, target: Side) -> None:
+                while data := await source.receive():
+                    await self._hear(sender, data)
+                    if not await target.send(data):
+                        break
+                done.append(sender)
+                if data is not None and not data:
+                    target.end()
+                elif self._error is None:
                     whose = "client" if sender is Role.REQUESTOR else "peer"
                     self._error = f"the connection broke on what the {whose} sent"
-                else:
-                    if isinstance(target, trio.abc.HalfCloseableStream):
-                        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                            await target.send_eof()
-                        return
-                nursery.cancel_scope.cancel()  # TLS has no end of one direction
+                if data is None or (self._error is not None and len(done) == len(sides)):
+                    nursery.cancel_scope.cancel()
+                elif data:
+                    # what the target has said before is passed on, to a source that may not read
+                    # as long as it cannot write
+                    nursery.cancel_scope.deadline = trio.current_time() + timeouts.network
+                    while await source.receive():
+                        pass
 
-            nursery.start_soon(pump, Role.REQUESTOR, client, peer)
-            nursery.start_soon(pump, Role.ACCEPTOR, peer, client)
-        if self._error is None:
-            for stream in (peer, client):
-                with trio.move_on_after(self._settings.timeouts.linger):
-                    await stream.aclose()
+            nursery.start_soon(pump, Role.REQUESTOR, client_side, peer_side)
+            nursery.start_soon(pump, Role.ACCEPTOR, peer_side, client_side)
+        async with trio.open_nursery() as nursery:
+            for side in sides:
+                nursery.start_soon(side.finish, timeouts.linger)
 
     async def _hear(self, sender: Role, data: bytes | bytearray) -> None:
         """Tell what is complete with these bytes."""
@@ -387,28 +444,3 @@ class _Arriving:
             self.data += data
         else:
             self.data = None
-
-
-def _socket_of(stream: trio.abc.Stream) -> trio.socket.SocketType | None:
-    inner: object = stream
-    if isinstance(stream, trio.SSLStream):
-        inner = cast("trio.SSLStream[trio.abc.Stream]", stream).transport_stream
-    return inner.socket if isinstance(inner, trio.SocketStream) else None
-
-
-def _acknowledge(stream: trio.abc.Stream) -> None:
-    """Acknowledge at once, which a side that writes a PDU in two pieces with Nagle on waits for."""
-    connection = _socket_of(stream)
-    if connection is not None and QUICKACK is not None:
-        with suppress(OSError):
-            connection.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
-
-
-def _give_up_after(seconds: float, *streams: trio.abc.Stream) -> None:
-    """Have the system find out sides that are gone without a word, or take nothing for so long."""
-    for stream in streams:
-        if (connection := _socket_of(stream)) is not None:
-            with suppress(OSError):
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                if (option := getattr(socket, "TCP_USER_TIMEOUT", None)) is not None:
-                    connection.setsockopt(socket.IPPROTO_TCP, option, round(seconds * 1000))

@@ -141,11 +141,13 @@ async def alongside(run: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
         raise next(leaves(failure)) if _is_lone_cancelled(failure) else failure
 
 
-async def open_listeners(port: int, host: str | None) -> list[trio.SocketListener]:
-    """Listeners on one port at every address of the host."""
-    check_port(port, least=0)
+async def open_listeners(
+    port: int, host: str | None, *, prefix: str = ""
+) -> list[trio.SocketListener]:
+    """Listeners on one port at every address of the host; errors name both with the prefix."""
+    check_port(port, name=f"{prefix}port", least=0)
     if host is not None:
-        check_host(host)
+        check_host(host, name=f"{prefix}host")
     try:
         listeners = await trio.open_tcp_listeners(port, host=host)
         if port == 0 and len(listeners) > 1:  # every address has got a port of its own

@@ -121,6 +121,29 @@ async def test_a_peer_that_is_not_there(tmp_path: Path) -> None:
     assert "Connection refused" in row["error"]
 
 
+@pytest.mark.interop
+@pytest.mark.parametrize("grace", [0, 0.2])
+async def test_connections_that_are_open_when_it_is_stopped_are_said_to_be_closed(
+    keeper: Keeper, tmp_path: Path, grace: float
+) -> None:
+    capture = tmp_path / "session.pcapng"
+    async with (
+        served(keeper) as (address, *_),
+        proxied("--grace", grace, "--capture", capture, peer=address) as (program, own),
+    ):
+        stream = await trio.open_tcp_stream("127.0.0.1", int(own.rpartition(":")[2]))
+        await stream.send_all(b"\1\0\0")
+        assert (await program.line()).startswith("[1] connection from ")
+        ended = await stopped(program)
+        await stream.aclose()
+    (line,) = ended.stdout.splitlines()
+    assert line.startswith("[1] closed after ")
+    assert line.endswith("; the relay was stopped")
+    tshark = ["tshark", "-r", str(capture), "-Y", "tcp.flags.fin == 1"]
+    seen = await trio.run_process(tshark, capture_stdout=True, capture_stderr=True)
+    assert len(seen.stdout.splitlines()) == 2
+
+
 async def test_what_is_not_dicom_is_passed_on() -> None:
     """In both directions, with the end of one before that of the other."""
     body = bytes(range(256)) * 4096
