@@ -279,12 +279,15 @@ class NormalizedServices:
             await decode_aside(lambda: datasets.decode_attributes(data, syntax), data, syntax),
             response,
         )
-        if response.status in _NOT_ALL_TAKEN:
+        if response.status.category is StatusCategory.WARNING:
+            attributes = ", ".join(result.not_taken)
+            if response.status in _NOT_ALL_TAKEN and not attributes:
+                attributes = "the peer does not say of which attributes"
             logger.warning(
-                "%s answered %s: %s",
+                "%s answered %s%s",
                 invocation.request.name,
                 response.status,
-                ", ".join(result.not_taken) or "the peer does not say of which attributes",
+                f": {attributes}" if attributes else "",
             )
         return result
 

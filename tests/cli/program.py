@@ -117,6 +117,10 @@ class Running:
     async def listening(self) -> int:
         """The port on which it says that it listens."""
         line = await self.line()
+        if line.startswith("{"):
+            said = json.loads(line)
+            assert said["event"] == "listening", said
+            return int(said["port"])
         assert line.startswith("listening on "), line
         return int(line.split()[2].rpartition(":")[2])
 

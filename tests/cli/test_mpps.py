@@ -81,6 +81,8 @@ async def test_a_step_is_changed_under_way(files: list[Path], folder: Path, tmp_
         (await run("mpps", "create", peer, "-k", "Modality=US", "--uid", "1.2.3")).check_done()
         keys = ("-k", "PerformedProcedureStepDescription=Abdomen", "--protocol", "ABDOMEN")
         (await run("mpps", "update", peer, "1.2.3", files[0], *keys)).check_done()
+        fixed = await run("mpps", "update", peer, "1.2.3", "-k", "PatientName=Doe")
+        fixed.check(0, "warning: N-SET-RQ answered Attribute list error (0x0107): PatientName")
     step = pydicom.dcmread(tmp_path / "1.2.3.dcm")
     assert step.PerformedProcedureStepStatus == "IN PROGRESS"
     assert step.PerformedProcedureStepDescription == "Abdomen"

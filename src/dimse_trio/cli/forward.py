@@ -105,7 +105,7 @@ def forward(
     again. TLS towards a PEER is as the peers file says; the TLS options below are for senders.
 
     It prints `listening on HOST:PORT as TITLE` once it listens, with -v a line for each instance,
-    and with --json an object for each. C-ECHO is answered too.
+    and with --json an object for either. C-ECHO is answered too.
 
     \b
     Examples:
@@ -155,7 +155,7 @@ def forward(
                 await stack.enter_async_context(peer)
             yield Forwarder(destinations, Path(folder), on_mismatch, on_forwarded)
 
-    return listen(listener, make_handler)
+    return listen(listener, make_handler, output=output)
 
 
 def _row(

@@ -67,11 +67,14 @@ class Standing:
         """
         self._serving = True
         host, port = where[0] or "*", where[1]
-        host = f"[{host}]" if ":" in host else host
         if port_file is not None:
             _write_port(Path(port_file), port)
         try:
-            await output.line(f"listening on {host}:{port} {what}")
+            if output.format is Format.JSON:
+                await output.json({"event": "listening", "host": host, "port": port})
+            else:
+                address = f"[{host}]" if ":" in host else host
+                await output.line(f"listening on {address}:{port} {what}")
             await self._stop.wait()
         finally:
             if port_file is not None:
@@ -90,9 +93,12 @@ class Standing:
 class Listening(Standing):
     """A listener while it runs."""
 
-    def __init__(self, listener: Listener, on_mismatch: Literal["error", "transcode"]) -> None:
+    def __init__(
+        self, listener: Listener, on_mismatch: Literal["error", "transcode"], output: Format
+    ) -> None:
         super().__init__()
         self._listener = listener
+        self._output = output
         self._on_mismatch: Literal["error", "transcode"] = on_mismatch
 
     async def serve(
@@ -122,7 +128,7 @@ class Listening(Standing):
             timeouts=listener.timeouts,
             instruments=listener.instruments,
         ) as server:
-            output = Output(self.output_closed, Format.TABLE)
+            output = Output(self.output_closed, self._output)
             where, title = (listener.host, server.port), listener.ae_title
             await self.stand(where, f"as {title}", listener.port_file, output)
             await server.stop(listener.grace)
@@ -141,6 +147,7 @@ def listen(
     peers: Peers | None = None,
     *,
     on_mismatch: Literal["error", "transcode"] = "error",
+    output: Format = Format.TABLE,
 ) -> ExitCode:
     """Listen under Trio until SIGINT or SIGTERM.
 
@@ -149,6 +156,7 @@ def listen(
         make_handler: Opens the handler, and closes it when no association is left.
         peers: Where a C-MOVE may go.
         on_mismatch: What C-GET and C-MOVE do about transfer syntaxes that are not taken.
+        output: How it is said that it listens.
     """
-    listening = Listening(listener, on_mismatch)
+    listening = Listening(listener, on_mismatch, output)
     return trio.run(listening.run, lambda: listening.serve(make_handler, peers))

@@ -1,7 +1,8 @@
 """What the program logs, to standard error: nothing about patients, and no values of data sets.
 
-Without `-v` a client is silent and a listener says what went wrong; `-v` is INFO, `-vv` DEBUG. An
-exception is logged by its type: its message may quote a data set. `-vv` adds where it was raised.
+Without `-v` a client says only what a peer has answered with a warning, and a listener what went
+wrong; `-v` is INFO, `-vv` DEBUG. An exception is logged by its type: its message may quote a data
+set. `-vv` adds where it was raised.
 """
 
 from __future__ import annotations
@@ -41,5 +42,7 @@ def set_up(verbosity: int, *, listener: bool = False) -> None:
     logger.handlers = [_StandardError(verbosity)]
     logger.setLevel({0: quiet, 1: logging.INFO}.get(verbosity, logging.DEBUG))
     logger.propagate = False
+    # a peer that has not taken all it was sent is news to whoever has sent it
+    logging.getLogger("dimse_trio.normalized").setLevel(min(logger.level, logging.WARNING))
     # pydicom warns about values, and quotes them
     warnings.filterwarnings("ignore", module=r"pydicom\b")

@@ -208,8 +208,7 @@ def proxy(
             **options,
         ) as relay:
             what = f"as a proxy of {known.host}:{known.port}"
-            announced = Output(standing.output_closed, Format.TABLE)
-            await standing.stand((host, relay.port), what, port_file, announced)
+            await standing.stand((host, relay.port), what, port_file, printed)
             await relay.stop(grace)
 
     return trio.run(standing.run, serve)

@@ -29,7 +29,7 @@ def receive(listener: Listener, folder: str, output: Format, verbose: int) -> Ex
     """Write every instance that is sent here to FOLDER, as <SOP Instance UID>.dcm.
 
     It prints `listening on HOST:PORT as TITLE` once it listens, with -v a line for each instance,
-    and with --json an object for each. C-ECHO is answered too.
+    and with --json an object for either. C-ECHO is answered too.
 
     \b
     Examples:
@@ -58,4 +58,4 @@ def receive(listener: Listener, folder: str, output: Format, verbose: int) -> Ex
 
         yield Receiver(Path(folder), on_received)
 
-    return listen(listener, make_handler)
+    return listen(listener, make_handler, output=output)
