@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from io import BytesIO
 from typing import TYPE_CHECKING, cast
 
-from .errors import DataSetError, LocalProtocolError
+from .errors import CharacterSetError, DataSetError, LocalProtocolError
 from .flat import encode_flat
 from .part10 import Instance, without_meta
 from .protocol.uids import (
@@ -220,6 +220,8 @@ def _write(data_set: Dataset, transfer_syntax_uid: str, implicit_vr: bool) -> by
             write_dataset(buffer, data_set)
     except DataSetError:
         raise
+    except IndexError:  # pydicom, of an empty part of a name in a set of two bytes that is alone
+        raise CharacterSetError("pydicom cannot write a name in this character set") from None
     except Exception as error:  # as above
         raise DataSetError(
             f"cannot encode in {uid_name(transfer_syntax_uid)}: {_without_values(error)}"

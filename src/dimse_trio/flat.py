@@ -54,7 +54,7 @@ def encode_flat(data_set: Dataset, *, implicit_vr: bool) -> bytes | None:
             else:
                 return None
             parts += (header, raw)
-    except (_NotFlat, AttributeError, KeyError, TypeError, UnicodeError, struct.error):
+    except (_NotFlat, AttributeError, KeyError, TypeError, ValueError, struct.error):
         return None
     return b"".join(parts)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from enum import Enum, auto
 from functools import partial
 from math import inf
@@ -45,7 +45,7 @@ this."""
 SETTLING = 2.0
 """Seconds for which a peer may still count an association that has ended. dcmqrscp looks once a
 second which of its processes have."""
-FIRST_PAUSE = 0.1
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 0.5
 """Seconds until the first try to open another meanwhile; twice as long before each next."""
 
 Opener = Callable[[Sequence[PresentationContext]], AbstractAsyncContextManager[Association]]
@@ -151,6 +151,9 @@ class Pool:
         self._limit = inf
         """As many as the peer takes, where that is known."""
         self._patience = MAX_PATIENCE
+        self._turn = trio.Lock()
+        """Held by who was rejected for now, until it is through: who comes later would else take
+        each place that becomes free before."""
         self._last_end = -inf
         """When an association was last let go, or its end was complete."""
 
@@ -201,7 +204,9 @@ class Pool:
         except trio.WouldBlock:
             self._waiting.add(task)
             try:
-                if self._holding.keys() <= self._waiting:
+                # a place that has been handed on is held by nobody until its task runs
+                all_held = self._holding.total() == self._size
+                if all_held and self._holding.keys() <= self._waiting:
                     raise LocalProtocolError(
                         f"all {self._size} associations are held by tasks that wait for another,"
                         " this one too: leave a block before the next operation, or give RemoteAE"
@@ -256,13 +261,18 @@ class Pool:
         self._set_deadlines()
         pause = FIRST_PAUSE
         made_way = False
+        turn = AsyncExitStack()
         try:
+            if self._turn.locked():
+                await turn.enter_async_context(self._turn)
             while True:
                 try:
                     opened = await open_one()
                 except (AssociationRejected, AssociationTimeout) as error:
                     if isinstance(error, AssociationRejected) and not error.is_transient:
                         raise
+                    if self._turn.statistics().owner is not trio.lowlevel.current_task():
+                        await turn.enter_async_context(self._turn)
                     made_way = True
                     if await self._one_has_ended():
                         continue
@@ -270,11 +280,12 @@ class Pool:
                     if settled or isinstance(error, AssociationTimeout):
                         raise
                     await trio.sleep(pause)
-                    pause *= 2
+                    pause = min(2 * pause, LONGEST_PAUSE)
                 else:
                     self._learn(trio.current_time() - requested, made_way)
                     return opened
         finally:
+            await turn.aclose()
             self._requested.remove(requested)
             self._set_deadlines()
 

@@ -45,6 +45,10 @@ MAX_IN_FLIGHT = 32
 """Instances on one association at a time, where the peer's window has no limit."""
 
 
+def _source_repr(source: object) -> str:
+    return repr(source) if isinstance(source, os.PathLike) else f"<{type(source).__name__}>"
+
+
 @attrs.frozen
 class StoreOutcome:
     """What became of one instance that was to be stored.
@@ -58,7 +62,7 @@ class StoreOutcome:
         transcoded: Whether its pixel data were decompressed or compressed for that.
     """
 
-    source: Path | Dataset
+    source: Path | Dataset = attrs.field(repr=_source_repr)
     sop_instance_uid: str
     status: Status | None
     error: Exception | None

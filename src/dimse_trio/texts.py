@@ -5,7 +5,7 @@ Where a character is not in the set, pydicom writes a question mark, which as a 
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -61,17 +61,15 @@ class _CharacterSets:
         except UnicodeError:
             return False
 
-    def fits(self, text: str, delimiters: set[int], written: bytes | None = None) -> bool:
-        """Whether text is the same when it has been encoded and decoded, as pydicom does it."""
-        from pydicom.charset import decode_bytes, encode_string
+    def fit(self, texts: Sequence[str], written: Sequence[bytes]) -> bool:
+        """Whether the values of an element, as pydicom writes them, are read as what they are.
 
-        if text.isascii() or self.encodings[0] == "UTF8":
-            return True
-        if not all(map(self.have, set(text))):
-            return False  # for which pydicom would warn, too
-        if written is None:
-            written = encode_string(text, self.encodings)
-        return decode_bytes(written, self.encodings, delimiters) == text
+        They are read as a whole: a character set that one has begun goes on in the next.
+        """
+        from pydicom.charset import decode_bytes
+        from pydicom.valuerep import TEXT_VR_DELIMS
+
+        return decode_bytes(b"\\".join(written), self.encodings, TEXT_VR_DELIMS) == "\\".join(texts)
 
 
 def _check(data_set: Dataset, sets: _CharacterSets, names: list[PersonName]) -> None:
@@ -97,32 +95,54 @@ def _check(data_set: Dataset, sets: _CharacterSets, names: list[PersonName]) -> 
                 _check(item, sets, names)
         elif element.VR in TEXT_VRS:
             several = not isinstance(value, str) and hasattr(value, "append")
-            for each in value if several else [value]:
-                keyword = keyword_for_tag(element.tag) or str(element.tag)
-                if each and not isinstance(each, str | bytes | PersonName):
+            keyword = keyword_for_tag(element.tag) or str(element.tag)
+            values: list[Any] = list(value) if several else [value]
+            for each in values:
+                if not (each is None or isinstance(each, str | bytes | PersonName)):
                     raise DataSetError(f"{keyword} is text, not {type(each).__name__}")
-                if not _text_fits(each, sets, names):
-                    raise CharacterSetError(
-                        f"{keyword} does not fit the Specific Character Set; ISO_IR 192 is UTF-8,"
-                        " which has all characters"
-                    )
+            if not _texts_fit(values, sets, names):
+                raise CharacterSetError(
+                    f"{keyword} does not fit the Specific Character Set; ISO_IR 192 is UTF-8,"
+                    " which has all characters"
+                )
 
 
-def _text_fits(value: Any, sets: _CharacterSets, names: list[PersonName]) -> bool:
-    """Whether text, or a name, is in the character sets, or is written as it was read."""
-    from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS, PersonName
+def _texts_fit(values: list[Any], sets: _CharacterSets, names: list[PersonName]) -> bool:
+    """Whether the values of an element are in the character sets, or are written as they came."""
+    from pydicom.valuerep import PersonName
 
-    if not value or isinstance(value, bytes):
+    names += (v for v in values if isinstance(v, PersonName) and not v.original_string)
+    texts = [str(value or "") for value in values]
+    if all(map(str.isascii, texts)) or sets.encodings[0] == "UTF8":
         return True
-    if isinstance(value, str):
-        return sets.fits(value, TEXT_VR_DELIMS)
-    if value.original_string is None:
-        names.append(value)
-    elif value.encodings in (None, sets.encodings):
+    if any(isinstance(value, bytes) for value in values):
         return True
-    groups = (group for component in value.components for group in component.split("^"))
-    if not all(sets.fits(group, PN_DELIMS) for group in groups):
-        return False
-    # a name is read as a whole, with a character set that one part has begun going on in the next
-    whole: Any = PersonName(str(value))
-    return sets.fits(str(value), TEXT_VR_DELIMS, whole.encode(sets.encodings))
+    written = [_as_it_came(value, sets) for value in values]
+    if len(values) == 1 and written[0] is not None:
+        return True
+    for position, value in enumerate(values):
+        if written[position] is None:
+            if not all(map(sets.have, set(texts[position]))):
+                return False  # for which pydicom would warn, too
+            written[position] = _written(value, sets)
+    return None not in written and sets.fit(texts, cast("list[bytes]", written))
+
+
+def _as_it_came(value: Any, sets: _CharacterSets) -> bytes | None:
+    """The bytes that a name was read from, if they are written again."""
+    same = getattr(value, "encodings", ()) in (None, sets.encodings)
+    return value.original_string or None if same else None
+
+
+def _written(value: Any, sets: _CharacterSets) -> bytes | None:
+    """What pydicom makes of a text or name; `None` where it cannot."""
+    from pydicom.charset import encode_string
+    from pydicom.valuerep import PersonName
+
+    try:
+        if isinstance(value, str) or not value:
+            return encode_string(value or "", sets.encodings)
+        copy: Any = PersonName(str(value))
+        return cast("bytes", copy.encode(sets.encodings))
+    except (LookupError, UnicodeError):  # of a set that takes two bytes and stands alone, say
+        return None

@@ -420,16 +420,33 @@ async def test_what_is_asked_for_in_a_character_set_that_lacks_it_is_refused_her
         (["ISO 2022 IR 6", "ISO 2022 IR 149"], "é"),
         (["ISO 2022 IR 100", "ISO 2022 IR 149"], "洪^é"),  # which pydicom reads otherwise
         (["ISO 2022 IR 100", "ISO 2022 IR 144"], "Иван^ü"),
+        (["ISO 2022 IR 100", "ISO 2022 IR 144"], ["Иван", "Müller"]),
+        ("ISO 2022 IR 87", "山田^Müller"),
     ],
 )
 async def test_a_name_is_asked_for_as_it_will_be_read_or_not_at_all(
-    character_set: str | list[str], name: str
+    character_set: str | list[str], name: str | list[str]
 ) -> None:
     identifier = study(PatientName=name)
     identifier.SpecificCharacterSet = character_set
     async with associated_pair(Refusing()) as association:
         with pytest.raises(dimse.CharacterSetError, match="PatientName does not fit"):
             await association.find(identifier)
+
+
+async def test_values_that_would_be_read_as_others_are_answered_in_utf_8() -> None:
+    names = ["Иван^И", "Müller^Jürgen"]
+
+    class Several:
+        async def handle_find(self, request: dimse.FindRequest) -> AsyncIterator[Dataset]:
+            match = study(OtherPatientNames=names)
+            match.SpecificCharacterSet = ["ISO 2022 IR 100", "ISO 2022 IR 144"]
+            yield match
+
+    async with associated_pair(Several()) as association:
+        [match] = await association.find_studies()
+    assert match.OtherPatientNames == names
+    assert match.SpecificCharacterSet == "ISO_IR 192"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import attrs
 import pytest
@@ -209,6 +209,45 @@ async def test_with_all_that_may_be_one_has_ended_before_the_next_is_asked_for(
         for each in (A, B, C, A, B, C):
             assert await seconds(pool, each) == 0
         assert (peer.accepted, peer.rejected) == (6, 0)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+async def test_tasks_that_hold_one_at_a_time_wait_for_each_other(
+    size: int, autojump_clock: object
+) -> None:
+    peer = Narrow(room=8)
+    async with peer.pool(size=size) as pool:
+
+        async def use() -> None:
+            for _ in range(20):
+                async with pool.lease(A) as lease:
+                    await trio.lowlevel.checkpoint()
+                    assert lease.association.is_open
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(size + 4):
+                nursery.start_soon(use)
+
+
+async def test_who_was_rejected_first_is_served_before_who_comes_later(
+    autojump_clock: object,
+) -> None:
+    peer = Narrow(room=1, rejects=True, counts_for=0.3)
+    async with peer.pool() as pool, trio.open_nursery() as nursery:
+
+        async def others() -> None:
+            while True:
+                with suppress(dimse.AssociationRejected):
+                    await seconds(pool, A)
+                await trio.sleep(0.05)
+
+        for _ in range(4):
+            nursery.start_soon(others)
+        await trio.sleep(1)
+        for _ in range(10):
+            with trio.fail_after(5), suppress(dimse.AssociationRejected):
+                await seconds(pool, B)
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(("rejects", "took"), [(False, 1), (True, 0)])
