@@ -198,6 +198,16 @@ async def test_what_is_no_query_is_refused_before_anything_is_opened(tmp_path: P
             await call("STUDY")  # type: ignore[operator]
     with pytest.raises(TypeError, match="retrieve takes a query"):
         await peer.retrieve({}, tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(dimse.LocalProtocolError, match="not 'move'"):
+        await peer.retrieve(dimse.query("STUDY"), tmp_path, method="move")  # type: ignore[arg-type]
+
+
+def test_an_outcome_does_not_show_the_data_set() -> None:
+    data_set = Dataset()
+    data_set.PatientName = "Doe^Jane"
+    outcome = dimse.StoreOutcome(data_set, "1.2.3", dimse.Status.SUCCESS, None)
+    assert "Doe" not in repr(outcome)
+    assert "a.dcm" in repr(dimse.StoreOutcome(Path("a.dcm"), "1.2.3", None, None))
 
 
 # -- storing -------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import attrs
 import trio
@@ -126,6 +126,8 @@ class Fetching:
 
     async def run(self, what: Query, method: Method | None) -> Retrieved:
         """Find what there is, fetch it, fetch what is missing once more, and say what came."""
+        if method not in (None, *get_args(Method)):
+            raise LocalProtocolError(f'method is "C-GET" or "C-MOVE", not {method!r}')
         queries = await self._by_unique_keys(what)
         inventory = await self._take_inventory(queries)
         if inventory is not None:

@@ -110,11 +110,17 @@ def _uid_of(item: Any) -> str:
 
 
 def _log_failure(performance: Performance, error: Exception) -> None:
+    """Log why an instance was not sent, without the name of its file, which may be a patient's."""
+    why = str(error)
+    if isinstance(error, InvalidFile):
+        why = "the file is none that can be sent"
+    elif isinstance(error, OSError):
+        why = f"the file cannot be read: {error.strerror or type(error).__name__}"
     logger.warning(
         "%r: sub-operation of %s failed: %s",
         performance.association,
         performance.request.name,
-        error,
+        why,
     )
 
 

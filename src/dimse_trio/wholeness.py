@@ -16,6 +16,7 @@ from .protocol.uids import (
     DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN,
     EXPLICIT_VR_BIG_ENDIAN,
     IMPLICIT_VR_LITTLE_ENDIAN,
+    TRANSFER_SYNTAXES,
 )
 
 LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
@@ -78,6 +79,8 @@ def ending_of(
         if looks_implicit != implicit:
             file.seek(start)
             ending = follow(file, looks_implicit, big=big, most_elements=most_elements)
+    if ending is Ending.CUT_OFF and transfer_syntax_uid not in TRANSFER_SYNTAXES:
+        return Ending.UNCLEAR  # who knows how it is encoded: JPIP has deflated ones
     return ending
 
 

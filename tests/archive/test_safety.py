@@ -130,6 +130,26 @@ def test_real_files_are_whole_until_they_are_cut(path: Path, tmp_path: Path) -> 
         assert not whole(data[:length])
 
 
+@pytest.mark.parametrize(
+    ("syntax", "ending"),
+    [
+        ("1.2.840.10008.1.2.4.95", Ending.UNCLEAR),  # JPIP Referenced Deflate
+        ("1.2.840.113619.5.2", Ending.UNCLEAR),  # a private one
+        ("1.2.840.10008.1.2.1.99", Ending.WHOLE),
+        ("1.2.840.10008.1.2.1", Ending.CUT_OFF),
+    ],
+)
+def test_what_is_encoded_in_a_way_that_is_not_known_is_not_called_cut_off(
+    syntax: str, ending: Ending
+) -> None:
+    compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    data = (
+        compressor.compress(datasets.encode(instance(), EXPLICIT_VR_LITTLE_ENDIAN))
+        + compressor.flush()
+    )
+    assert ending_of(BytesIO(data), syntax) is ending
+
+
 def nested() -> Dataset:
     made, outer, inner = instance(), Dataset(), Dataset()
     inner.CodeValue = "1"

@@ -63,6 +63,19 @@ async def move(items: list[object], sink: Sink) -> tuple[dimse.RetrieveResult, S
     return result, sink
 
 
+async def test_the_name_of_a_file_that_cannot_be_sent_is_not_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "DOE^JANE"
+    folder.mkdir()
+    (folder / "none.dcm").write_text("none")
+    result, _ = await move([folder / "gone.dcm", str(folder / "none.dcm")], Sink())
+    assert result.failed == 2
+    assert "the file cannot be read: No such file or directory" in caplog.text
+    assert "the file is none that can be sent" in caplog.text
+    assert "DOE" not in caplog.text
+
+
 async def test_every_instance_arrives_with_its_originator() -> None:
     items: list[object] = [
         FILES / "CT_small.dcm",
