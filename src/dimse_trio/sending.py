@@ -46,7 +46,7 @@ MAX_IN_FLIGHT = 32
 
 
 def _source_repr(source: object) -> str:
-    return repr(source) if isinstance(source, os.PathLike) else f"<{type(source).__name__}>"
+    return repr(source) if isinstance(source, Path) else f"<{type(source).__name__}>"
 
 
 @attrs.frozen

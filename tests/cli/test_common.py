@@ -211,6 +211,7 @@ def test_a_wrong_command_line(
     ("arguments", "says"),
     [
         (("--aec", "LONGER THAN SIXTEEN"), "1 to 16 characters"),
+        (("--aec", ""), "1 to 16 characters"),
         (("--aet", "BACK\\SLASH"), "backslash"),
     ],
 )

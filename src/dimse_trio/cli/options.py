@@ -239,8 +239,8 @@ def client_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode]:
             timeouts = attrs.evolve(timeouts, connect=connect_timeout)
         client = Client(
             peer=known,
-            called_ae_title=aec or known.ae_title or "ANY-SCP",
-            calling_ae_title=aet or known.calling_ae_title or DEFAULT_AE_TITLE,
+            called_ae_title=(known.ae_title or "ANY-SCP") if aec is None else aec,
+            calling_ae_title=(known.calling_ae_title or DEFAULT_AE_TITLE) if aet is None else aet,
             timeout=timeout,
             timeouts=timeouts,
             max_pdu_length=max_pdu,
@@ -420,7 +420,7 @@ def listener_options(command: Callable[..., ExitCode]) -> Callable[..., ExitCode
         listener = Listener(
             host=None if host in ("", "*") else host.strip("[]"),
             port=port,
-            ae_title=aet or DEFAULT_AE_TITLE,
+            ae_title=DEFAULT_AE_TITLE if aet is None else aet,
             accept_any_called_ae_title=accept_any_called_aet or aet is None,
             accept_unknown_storage=accept_unknown_storage,
             max_associations=max_associations,
