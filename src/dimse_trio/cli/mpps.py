@@ -15,7 +15,7 @@ import trio
 
 import dimse_trio as dimse
 
-from .errors import EPILOG, CommandFailed, ExitCode
+from .errors import EPILOG, CommandFailed, ExitCode, describe
 from .find import json_model
 from .options import (
     CONTEXT_SETTINGS,
@@ -72,7 +72,9 @@ class _Made:
         """The series of the files and of all in folders, which are of one patient."""
         instances, unreadable = await dimse.scan_files(self.files)
         if unreadable:
-            raise CommandFailed(f"{unreadable[0].path}: {unreadable[0].error}")
+            path = unreadable[0].path
+            reason = describe(unreadable[0].error).removeprefix(f"{path}: ")
+            raise CommandFailed(f"{path}: {reason}")
         if self.files and not instances:
             raise CommandFailed("there are no DICOM files in FILES")
         headers = await trio.to_thread.run_sync(_headers, instances)
