@@ -85,7 +85,7 @@ def check_grace(grace: object) -> None:
 
 
 def _seconds(name: str, value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or value != value:
+    if not isinstance(value, int | float) or isinstance(value, bool) or value != value:  # NaN
         raise LocalProtocolError(f"{name} is a number of seconds, not {value!r}")
     return value
 
