@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import functools
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
     asynccontextmanager,
     contextmanager,
     nullcontext,
 )
+from typing import Any
+from unittest import mock
 
 import pytest
 from pydicom import Dataset
@@ -300,3 +303,105 @@ async def test_a_wrong_signature_is_refused_at_start_up(handler: object, message
     with pytest.raises(dimse.HandlerError, match=message):
         async with dimse.open_server(handler):
             pass
+
+
+def _injecting(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    async def wrapper(self: object, request: object) -> object:
+        return await method(self, "database", request)
+
+    return wrapper
+
+
+def _passing_on(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def wrapper(*args: object) -> object:
+        return method(*args)
+
+    return wrapper
+
+
+def test_a_decorator_may_give_a_method_more_than_its_request() -> None:
+    class Injected:
+        @_injecting
+        async def handle_store(self, db: str, request: dimse.StoreRequest) -> dimse.Status:
+            return dimse.Status.SUCCESS
+
+    class Patched:
+        @mock.patch("os.getcwd")
+        async def handle_store(self, request: dimse.StoreRequest, getcwd: object) -> dimse.Status:
+            return dimse.Status.SUCCESS
+
+    assert services_of(Injected()) == services_of(Patched()) == {dimse.Service.STORAGE}
+
+
+def test_what_a_decorator_takes_is_looked_at() -> None:
+    class TakesMore:
+        @_injecting
+        async def handle_store(self, db: str, request: dimse.FindRequest) -> dimse.Status:
+            return dimse.Status.SUCCESS
+
+    class PassedOn:
+        @_passing_on
+        async def handle_store(self, request: dimse.FindRequest) -> dimse.Status:
+            return dimse.Status.SUCCESS
+
+    class TakesNothing:
+        @_passing_on
+        async def handle_store() -> dimse.Status:  # type: ignore[misc]
+            return dimse.Status.SUCCESS
+
+    class Plain:
+        @_passing_on
+        def handle_store(self, request: dimse.StoreRequest) -> dimse.Status:
+            return dimse.Status.SUCCESS
+
+    for wrong in (TakesMore(), PassedOn()):
+        with pytest.raises(dimse.HandlerError, match="takes FindRequest by its annotation"):
+            services_of(wrong)
+    with pytest.raises(dimse.HandlerError, match="must be an `async def`"):
+        services_of(Plain())
+    assert services_of(TakesNothing()) == {dimse.Service.STORAGE}  # the decorator knows
+
+
+def test_an_object_that_is_called_like_a_method_is_one() -> None:
+    class Storing:
+        async def __call__(self, request: dimse.StoreRequest) -> dimse.Status:
+            return dimse.Status.SUCCESS
+
+    class Finding:
+        async def __call__(self, request: dimse.FindRequest) -> AsyncIterator[Dataset]:
+            yield Dataset()
+
+    class Made:
+        def __init__(self, **methods: object) -> None:
+            vars(self).update(methods)
+
+    made = Made(handle_store=Storing(), handle_find=Finding(), handle_echo=mock.AsyncMock())
+    assert services_of(made) == {dimse.Service.STORAGE, dimse.Service.FIND, dimse.Service.ECHO}
+    with pytest.raises(dimse.HandlerError, match="handle_store must be an `async def`"):
+        services_of(Made(handle_store=Finding()))
+    with pytest.raises(dimse.HandlerError, match="handle_find must be an async generator"):
+        services_of(Made(handle_find=Storing()))
+    for wrong in (Storing(), Finding()):
+        with pytest.raises(dimse.HandlerError, match="return an async context manager"):
+            services_of(Made(handle_association=wrong))
+
+
+def test_no_property_is_read_for_its_name() -> None:
+    class Counting(Echo):
+        @property
+        def handled_find(self) -> int:
+            raise RuntimeError("nothing is open")
+
+        @property
+        def handle_hook(self) -> object:
+            raise RuntimeError("nothing is open")
+
+    class Misspelt(Echo):
+        @classmethod
+        def handel_find(cls, request: object) -> None: ...
+
+    assert services_of(Counting()) == {dimse.Service.ECHO}
+    with pytest.raises(dimse.HandlerError, match="did you mean handle_find"):
+        services_of(Misspelt())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import ssl
-from collections.abc import Mapping
-from typing import TypeGuard, cast
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeGuard, cast
 
 from .config import Limits, Timeouts
-from .errors import LocalProtocolError
-from .protocol.pdus import Implementation, UserIdentity
+from .errors import DimseError, LocalProtocolError
+from .protocol.pdus import Implementation, RoleSelection, UserIdentity
 
 
 def check_address(host: object, port: object) -> None:
@@ -62,6 +63,31 @@ def check_count(count: object, *, name: str, least: int = 1) -> None:
     """
     if _whole(name, count) < least:
         raise LocalProtocolError(f"{name} must be at least {least}")
+
+
+def check_seconds(seconds: object, *, name: str) -> None:
+    """That a time is a number, from 0; `math.inf` is one.
+
+    Raises:
+        LocalProtocolError: It is not.
+    """
+    if _seconds(name, seconds) < 0:
+        raise LocalProtocolError(f"{name} must be at least 0")
+
+
+def check_grace(grace: object) -> None:
+    """That the time until something is stopped is a number; what is left of one may be below 0.
+
+    Raises:
+        LocalProtocolError: It is not.
+    """
+    _seconds("grace", grace)
+
+
+def _seconds(name: str, value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or value != value:  # NaN
+        raise LocalProtocolError(f"{name} is a number of seconds, not {value!r}")
+    return value
 
 
 def _whole(name: str, value: object) -> int:
@@ -129,6 +155,23 @@ def check_window(async_operations: object) -> None:
         )
 
 
+def checked_roles(roles: Iterable[RoleSelection]) -> tuple[RoleSelection, ...]:
+    """Role selections.
+
+    Raises:
+        LocalProtocolError: They are none.
+    """
+    given = cast("object", roles)
+    several = tuple(cast("Iterable[object]", given)) if isinstance(given, Iterable) else (given,)
+    for each in several:
+        if given is each or not isinstance(each, RoleSelection):
+            raise LocalProtocolError(
+                f"roles are several RoleSelection, not {type(each).__name__}; for example"
+                " roles=[RoleSelection(uid, scu=False, scp=True)]"
+            )
+    return cast("tuple[RoleSelection, ...]", several)
+
+
 _SIDES = {
     False: ("connect", ssl.PROTOCOL_TLS_SERVER, "tls_profile(ca='ca.pem')"),
     True: ("listen", ssl.PROTOCOL_TLS_CLIENT, "tls_profile(server=True, certificate='ours.pem')"),
@@ -194,3 +237,45 @@ def check_peers(peers: object) -> None:
         raise LocalProtocolError(
             f'peers is a mapping, such as {{"TITLE": ("host", 104)}}, not {type(peers).__name__}'
         )
+
+
+def called_form(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that says by its kind what a call gives, of whatever can be called.
+
+    That is what is called itself, for an object its `__call__`. A plain function may hand through
+    what the one that it wraps gives, and that one says it then.
+    """
+    wrapped: Callable[..., Any] = inspect.unwrap(call)
+    for form in (call, type(call).__call__, wrapped, type(wrapped).__call__):
+        if (
+            inspect.iscoroutinefunction(form)
+            or inspect.isasyncgenfunction(form)
+            or inspect.isgeneratorfunction(form)
+        ):
+            return form
+    return wrapped
+
+
+def check_keeper(
+    name: str,
+    keeper: object,
+    kind: str,
+    *methods: str,
+    error: type[DimseError] = LocalProtocolError,
+) -> None:
+    """That what keeps something has the methods for that, each of them an `async def`.
+
+    Raises:
+        DimseError: It is none: one of that class.
+    """
+    for method in methods:
+        call: object = getattr(keeper, method, None)
+        awaited = callable(call) and inspect.iscoroutinefunction(called_form(call))
+        if not awaited or isinstance(keeper, type):
+            wrong = (
+                "this is a class" if awaited else f"{type(keeper).__name__} has no such {method}"
+            )
+            raise error(
+                f"{name} is a {kind}: its {', '.join(methods[:-1])} and {methods[-1]} are"
+                f" `async def`; {wrong}"
+            )

@@ -6,7 +6,7 @@ import socket
 import ssl
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import attrs
 import trio
@@ -21,6 +21,7 @@ from .checks import (
     check_user_identity,
     check_window,
     checked_limits,
+    checked_roles,
     checked_timeouts,
 )
 from .config import Limits, Timeouts
@@ -85,9 +86,11 @@ def check_ae_title(title: str) -> str:
     """An AE title that can be sent, without the spaces around it (PS3.5 §6.2, VR AE).
 
     Raises:
-        LocalProtocolError: It is empty, longer than 16 characters, or has others than printable
-            ASCII without backslash.
+        LocalProtocolError: It is no text, empty, longer than 16 characters, or has others than
+            printable ASCII without backslash.
     """
+    if not isinstance(cast("object", title), str):
+        raise LocalProtocolError(f"an AE title is text, not {type(title).__name__}")
     bare = title.strip(" ")
     if not bare or len(bare) > 16:
         raise LocalProtocolError(f"AE title {title!r} must have 1 to 16 characters")
@@ -122,7 +125,7 @@ def own_user_information(
         implementation_class_uid=implementation.class_uid,
         implementation_version_name=implementation.version_name,
         asynchronous_operations=window,
-        roles=tuple(roles),
+        roles=checked_roles(roles),
         user_identity=user_identity,
     )
 
@@ -207,6 +210,7 @@ async def open_association(
     check_window(async_operations)
     check_max_pdu_length(max_pdu_length)
     check_implementation(implementation)
+    roles = checked_roles(roles)
     for title in (called_ae_title, calling_ae_title):
         check_ae_title(title)  # before anything is opened
     instruments = _checked_instruments(instruments)

@@ -7,9 +7,10 @@ import inspect
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partialmethod
 from typing import Any, get_type_hints
 
+from .checks import called_form
 from .errors import HandlerError
 from .handlers import METHODS, NORMALIZED_METHODS, Handler, method_of
 
@@ -82,10 +83,16 @@ def _check_names(handler: object) -> None:
         meant = _meant_by(name)
         if not name.startswith("handle_") and (meant is None or _has_both(handler, name, meant)):
             continue  # its own affair
-        if meant not in _ATTRIBUTES and not callable(getattr(handler, name, None)):
+        if meant not in _ATTRIBUTES and not _is_method(handler, name):
             continue
         hint = f"did you mean {meant}?" if meant else f"there are {', '.join(KNOWN)}"
         raise HandlerError(f"{type(handler).__name__} has {name}, which nothing uses; {hint}")
+
+
+def _is_method(handler: object, name: str) -> bool:
+    """Whether a name is a method's, by what stands there: no property is read."""
+    value: object = inspect.getattr_static(handler, name, None)
+    return callable(value) or isinstance(value, classmethod | partialmethod)
 
 
 @lru_cache(1000)  # each association looks at its handler anew
@@ -125,10 +132,11 @@ def _check_signature(handler: object, name: str, method: Callable[..., Any]) -> 
     if not callable(method):
         raise HandlerError(f"{where} is not a method")
     try:
-        inspect.signature(method).bind(object())
+        # of what is called: a decorator may give the function that it wraps more than a request
+        inspect.signature(method, follow_wrapped=False).bind(object())
     except TypeError:
         raise HandlerError(f"{where} must take one argument beside self") from None
-    function = inspect.unwrap(method)
+    called, function = (method, type(method).__call__), called_form(method)
     if name in STREAMS and (
         inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function)
     ):
@@ -137,8 +145,8 @@ def _check_signature(handler: object, name: str, method: Callable[..., Any]) -> 
             " that returns an async iterator"
         )
     if name == "handle_association" and (
-        inspect.iscoroutinefunction(method)
-        or inspect.isasyncgenfunction(method)
+        any(map(inspect.iscoroutinefunction, called))
+        or any(map(inspect.isasyncgenfunction, called))
         or inspect.isgeneratorfunction(function)
     ):
         raise HandlerError(
@@ -153,7 +161,10 @@ def _check_signature(handler: object, name: str, method: Callable[..., Any]) -> 
 
 def _check_annotation(where: str, method: Callable[..., Any], expected: str) -> None:
     """Refuse a method that says that it takes another request; what cannot be read is let be."""
-    first = next(iter(inspect.signature(method).parameters.values()))
+    first = next(iter(inspect.signature(method, follow_wrapped=False).parameters.values()))
+    with suppress(StopIteration, ValueError):  # the function that is wrapped may take nothing
+        if first.kind is first.VAR_POSITIONAL:
+            first = next(iter(inspect.signature(method).parameters.values()))
     annotation: object = first.annotation
     with suppress(Exception):  # names that only type checkers see, and whatever else is written
         annotation = get_type_hints(method).get(first.name, annotation)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import attrs
 import trio
 
+from .checks import check_keeper
 from .errors import HandlerError, StatusError
 from .handlers import EchoSCP
 from .normalized_requests import NCreateRequest, NGetRequest, NSetRequest, Reply
@@ -143,10 +144,12 @@ class PerformedProcedureSteps(EchoSCP):
     _from_init = "store"
 
     def __init__(self, store: PerformedStepStore | None = None, *, strict: bool = False) -> None:
-        if store is not None and not hasattr(store, "load"):
+        if isinstance(store, str | os.PathLike):
             raise HandlerError(
                 f"{store!r} is no PerformedStepStore; for a folder: PerformedStepFolder(path)"
             )
+        if store is not None:
+            check_keeper("store", store, "PerformedStepStore", "load", "save", error=HandlerError)
         self.strict = strict
         self.store: PerformedStepStore = PerformedStepMemory() if store is None else store
         self._lock = trio.Lock()

@@ -18,7 +18,14 @@ from typing import final
 import attrs
 import trio
 
-from .checks import check_address, check_count, check_ssl_context, checked_timeouts
+from .checks import (
+    called_form,
+    check_address,
+    check_count,
+    check_grace,
+    check_ssl_context,
+    checked_timeouts,
+)
 from .client import connect
 from .config import Timeouts
 from .errors import (
@@ -107,6 +114,7 @@ class Relay:
 
         Cancelled while it waits, it leaves a relay that accepts no more.
         """
+        check_grace(grace)
         self._accepting.cancel()
         with trio.move_on_after(max(grace, 0)):
             await self._stopped.wait()
@@ -223,14 +231,10 @@ async def open_relay(
 def _check_teller(on_passage: Callable[..., object]) -> None:
     """That what is told of passages takes one, and can be awaited."""
     wrong = not callable(on_passage) or isinstance(on_passage, type)
-    if not wrong:
-        function = inspect.unwrap(on_passage)
-        forms = (function, function.__call__)  # or an object that is called like one
-        wrong = not any(map(inspect.iscoroutinefunction, forms))
-    if wrong:
+    if wrong or not inspect.iscoroutinefunction(called_form(on_passage)):
         raise LocalProtocolError("on_passage must be an `async def` that takes a passage")
     try:
-        inspect.signature(on_passage).bind(object())
+        inspect.signature(on_passage, follow_wrapped=False).bind(object())
     except TypeError:
         raise LocalProtocolError("on_passage must take one argument, a passage") from None
 

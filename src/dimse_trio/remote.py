@@ -21,7 +21,9 @@ from .association import Association
 from .blocks import Entered, block
 from .checks import (
     check_address,
+    check_count,
     check_port,
+    check_seconds,
     check_ssl_context,
     checked_limits,
     checked_timeouts,
@@ -144,8 +146,10 @@ class RemoteAE(Entered):
         )
         check_ssl_context(ssl_context)
         check_ssl_context(listen_ssl_context, name="listen_ssl_context", server=True)
-        if max_associations < 1 or retries < 0 or pause < 0:
-            raise LocalProtocolError("max_associations is at least 1, retries and pause at least 0")
+        check_count(max_associations, name="max_associations")
+        check_count(retries, name="retries", least=0)
+        check_seconds(keep_idle, name="keep_idle")
+        check_seconds(pause, name="pause")
         instruments = checked_instruments(instruments)
         self.title = check_ae_title(title)
         self.host = host
@@ -355,8 +359,7 @@ class RemoteAE(Entered):
             An outcome for each file and data set: first files that cannot be sent, then the others
             in their order.
         """
-        if jobs < 1:
-            raise LocalProtocolError("jobs is at least 1")
+        check_count(jobs, name="jobs")
         check_policy(on_mismatch)
         sendable, unreadable = await found_in(instances)
         sending = Sending(
@@ -404,8 +407,7 @@ class RemoteAE(Entered):
             OSError: A file cannot be written, or `listen_port` is taken.
         """
         _check_query("retrieve", what)
-        if jobs < 1:
-            raise LocalProtocolError("jobs is at least 1")
+        check_count(jobs, name="jobs")
         fetching = Fetching(
             self._lease,
             listen=None if self._listener is None else self._listen,

@@ -14,10 +14,10 @@ import trio
 
 from .acceptor import Acceptor, ServerStatistics
 from .blocks import block
-from .checks import check_host, check_port
+from .checks import check_grace, check_host, check_port
 from .errors import leaves
 from .offers import AnyHandler
-from .settings import ServerOptions, ServerSettings
+from .settings import ServerOptions, ServerSettings, settings_of
 
 logger = logging.getLogger("dimse_trio")
 
@@ -55,6 +55,7 @@ class Server:
 
         Cancelled while it waits, it leaves a server that accepts no more.
         """
+        check_grace(grace)
         self._accepting.cancel()
         with trio.move_on_after(max(grace, 0)):
             await self._stopped.wait()
@@ -120,7 +121,7 @@ async def open_server(
         HandlerError: A handler's method does not have its protocol's signature.
         LocalProtocolError: An argument cannot be.
     """
-    settings = ServerSettings(handler=handler, **options)
+    settings = settings_of(handler, options)
     server = Server(settings, await open_listeners(port, host))
     async with alongside(server.run):
         yield server
@@ -233,7 +234,7 @@ async def serve_stream(
         HandlerError, LocalProtocolError: As `open_server`.
     """
     try:
-        acceptor = Acceptor(ServerSettings(handler=handler, **options))
+        acceptor = Acceptor(settings_of(handler, options))
     except BaseException:
         await trio.aclose_forcefully(stream)
         raise

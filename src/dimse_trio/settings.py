@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import ssl
 from collections.abc import Collection, Iterable, Mapping
-from typing import TypedDict
+from typing import TypedDict, cast
 
 import attrs
 
@@ -122,6 +123,8 @@ def _destination(title: str, peer: object) -> Destination:
 def _titles(titles: Collection[str] | None) -> Collection[str] | None:
     if isinstance(titles, str):
         raise LocalProtocolError(f"calling_ae_titles are several: write [{titles!r}]")
+    if titles is not None and not isinstance(cast("object", titles), Iterable):
+        raise LocalProtocolError(f"calling_ae_titles are several, not {type(titles).__name__}")
     return None if titles is None else tuple(map(check_ae_title, titles))
 
 
@@ -139,9 +142,17 @@ def _tls(_: object, __: object, value: ssl.SSLContext | None) -> None:
     check_ssl_context(value, server=True)
 
 
-def _window(value: tuple[int, int]) -> tuple[int, int]:
+def _window(value: tuple[int, int] | None) -> tuple[int, int]:
     check_window(value)  # no validator: those come after the policy, which needs it
-    return value
+    return value or (1, 1)
+
+
+def _chooses(_: object, __: object, value: object) -> None:
+    if isinstance(value, type) or not callable(getattr(value, "choose", None)):
+        raise LocalProtocolError(
+            "transfer_syntax_preference is a TransferSyntaxPreference((uid, …)),"
+            f" not {type(value).__name__}"
+        )
 
 
 def _can_be_announced(_: object, __: attrs.Attribute[int], value: int) -> None:
@@ -191,7 +202,9 @@ class ServerSettings:
     ignore_ae_title_case: bool = False
     contexts: Iterable[PresentationContext] | None = None
     implementation: Implementation | None = attrs.field(default=None, validator=_implementation)
-    transfer_syntax_preference: TransferSyntaxPreference = REQUESTORS_ORDER
+    transfer_syntax_preference: TransferSyntaxPreference = attrs.field(
+        default=REQUESTORS_ORDER, validator=_chooses
+    )
     accept_unknown_storage: bool = False
     accept_invalid_uids: bool = False
     lenient_roles: bool = False
@@ -215,3 +228,19 @@ class ServerSettings:
     def same_title(self, one: str, other: str) -> bool:
         """Whether two AE titles, without their padding, are the same one."""
         return one == other or (self.ignore_ae_title_case and one.upper() == other.upper())
+
+
+def settings_of(handler: object, options: ServerOptions) -> ServerSettings:
+    """The settings of a listener that is told these options.
+
+    Raises:
+        TypeError: There is no such option.
+        HandlerError, LocalProtocolError: As `ServerSettings`.
+    """
+    known = ServerOptions.__annotations__
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise TypeError(f"open_server, serve and serve_stream have no option {name}{hint}")
+    return ServerSettings(handler=handler, **options)

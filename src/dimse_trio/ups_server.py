@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
 from copy import deepcopy
-from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, final
 
 import trio
 
 from . import datasets, ups_rules
+from .checks import check_count, check_keeper
 from .client import DEFAULT_AE_TITLE, check_ae_title
 from .config import Timeouts
 from .errors import LocalProtocolError, StatusError
@@ -118,8 +118,11 @@ class ProcedureSteps(EchoSCP):
         retries: int = 2,
         timeouts: Timeouts | None = None,
     ) -> None:
-        if max_steps < 1 or max_subscribers < 0 or retries < 0:
-            raise LocalProtocolError("max_steps is at least 1, the other numbers at least 0")
+        check_count(max_steps, name="max_steps")
+        check_count(max_subscribers, name="max_subscribers", least=0)
+        check_count(retries, name="retries", least=0)
+        if storage is not None:
+            check_keeper("storage", storage, "StepStorage", "load", "save", "remove")
         self._storage = storage
         self._options = ReportOptions(
             peers={} if peers is None else peers,
@@ -156,12 +159,7 @@ class ProcedureSteps(EchoSCP):
             self._block = stack.pop_all()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         block, self._block, self._reporter = self._block, None, None
         assert block is not None
         await block.aclose()

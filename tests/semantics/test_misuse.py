@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import ssl
 import warnings
 from collections.abc import AsyncGenerator, Callable
@@ -10,6 +11,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import attrs
 import pytest
@@ -724,3 +726,139 @@ async def test_what_a_base_class_needs_is_a_coroutine_function() -> None:
         with pytest.raises(dimse.HandlerError, match="async def"):
             async with dimse.open_server(handler):
                 pass
+
+
+@pytest.mark.parametrize("title", [None, 5, b"X", ["X"]])
+async def test_an_ae_title_is_text(title: Any) -> None:
+    with pytest.raises(dimse.LocalProtocolError, match="AE title is text, not"):
+        dimse.RemoteAE(title, "127.0.0.1")
+    with pytest.raises(dimse.LocalProtocolError, match="AE title is text, not"):
+        dimse.RemoteAE("PACS", "127.0.0.1", calling_ae_title=title)
+    with pytest.raises(dimse.LocalProtocolError, match="AE title is text, not"):
+        async with dimse.open_association("127.0.0.1", 1, called_ae_title=title):
+            pass
+    with pytest.raises(dimse.LocalProtocolError, match="AE title is text, not"):
+        async with dimse.open_server(Echo(), calling_ae_titles=[title]):
+            pass
+    if title is not None:
+        with pytest.raises(dimse.LocalProtocolError, match="AE title is text, not"):
+            async with dimse.open_server(Echo(), ae_title=title):
+                pass
+
+
+@pytest.mark.parametrize(
+    ("option", "wrong"),
+    [
+        *((name, wrong) for name in ("keep_idle", "pause") for wrong in (math.nan, None, "2", -1)),
+        *(("max_associations", wrong) for wrong in (1.5, math.nan, math.inf, None, 0)),
+        *(("retries", wrong) for wrong in (None, 1.5, -1)),
+    ],
+)
+def test_the_numbers_of_a_remote_ae_are_such(option: str, wrong: object) -> None:
+    options: dict[str, Any] = {option: wrong}
+    with pytest.raises(dimse.LocalProtocolError, match=option):
+        dimse.RemoteAE("PACS", "127.0.0.1", **options)
+
+
+@pytest.mark.parametrize("jobs", [None, math.nan, "2", 0])
+async def test_jobs_are_a_whole_number(jobs: Any, tmp_path: Path) -> None:
+    pacs = dimse.RemoteAE("PACS", "127.0.0.1")
+    with pytest.raises(dimse.LocalProtocolError, match="jobs"):
+        await pacs.store([], jobs=jobs)
+    with pytest.raises(dimse.LocalProtocolError, match="jobs"):
+        await pacs.retrieve(dimse.query("STUDY", StudyInstanceUID="1"), tmp_path, jobs=jobs)
+
+
+@pytest.mark.parametrize("wrong", [None, "x", 5, ["x"], dimse.RoleSelection(CT, False, True)])
+async def test_roles_are_role_selections(wrong: Any) -> None:
+    with pytest.raises(dimse.LocalProtocolError, match="roles are several RoleSelection"):
+        async with dimse.open_association("127.0.0.1", 1, roles=wrong):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"transfer_syntax_preference": None}, r"TransferSyntaxPreference\(.*not NoneType"),
+        ({"transfer_syntax_preference": dimse.TransferSyntaxPreference}, "not type"),
+        ({"calling_ae_titles": 5}, "calling_ae_titles are several, not int"),
+    ],
+)
+async def test_options_of_another_kind_are_refused_at_once(
+    options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(dimse.LocalProtocolError, match=message):
+        async with dimse.open_server(Echo(), **options):
+            pass
+
+
+@pytest.mark.parametrize(("option", "hint"), [("aet", "; did you mean ae_title?"), ("colour", "")])
+async def test_an_option_that_is_none_is_named_with_the_nearest(option: str, hint: str) -> None:
+    options: dict[str, Any] = {option: "X"}
+    message = f"open_server, serve and serve_stream have no option {option}{hint}"
+    ours, _ = trio.testing.memory_stream_pair()
+    with pytest.raises(TypeError) as refused:
+        async with dimse.open_server(Echo(), 0, **options):
+            pass
+    assert str(refused.value) == message
+    with pytest.raises(TypeError) as refused:
+        await dimse.serve_stream(Echo(), ours, **options)
+    assert str(refused.value) == message
+
+
+@pytest.mark.parametrize("grace", [math.nan, None, "2"])
+async def test_a_grace_that_is_no_time_stops_nothing(grace: Any) -> None:
+    async def passed(passage: Passage) -> None: ...
+
+    async with (
+        dimse.open_server(Echo()) as server,
+        open_relay("127.0.0.1", server.port, on_passage=passed) as relay,
+    ):
+        for stoppable in (relay, server):
+            with pytest.raises(dimse.LocalProtocolError, match="grace is a number of seconds"):
+                await stoppable.stop(grace)
+        async with dimse.open_association("127.0.0.1", relay.port) as association:
+            await association.echo()
+        await relay.stop(-1)
+
+
+def test_what_keeps_steps_has_methods_that_are_awaited() -> None:
+    class Plain:
+        def load(self, *_: object) -> list[Dataset]:
+            return []
+
+        async def save(self, *_: object) -> None: ...
+        async def remove(self, *_: object) -> None: ...
+
+    @attrs.frozen
+    class Whole:
+        async def load(self, *_: object) -> list[Dataset]:
+            return []
+
+        async def save(self, *_: object) -> None: ...
+        async def remove(self, *_: object) -> None: ...
+
+    class Called:
+        async def __call__(self, *_: object) -> None: ...
+
+    wrong: Any
+    for wrong in (Plain(), Whole, "steps", mock.Mock()):
+        with pytest.raises(dimse.LocalProtocolError, match="load, save and remove are `async def`"):
+            dimse.ProcedureSteps(wrong)
+    for wrong in (Plain(), Whole, 5, mock.Mock()):
+        with pytest.raises(dimse.HandlerError, match="load and save are `async def`"):
+            dimse.PerformedProcedureSteps(wrong)
+    awaited = {name: mock.AsyncMock() for name in ("load", "save", "remove")}
+    called = dict.fromkeys(awaited, Called())
+    fitting: Any
+    for fitting in (Whole(), mock.Mock(**awaited), mock.Mock(**called)):
+        dimse.ProcedureSteps(storage=fitting)
+        dimse.PerformedProcedureSteps(fitting)
+
+
+@pytest.mark.parametrize("option", ["max_steps", "max_subscribers", "retries"])
+def test_the_numbers_of_procedure_steps_are_such(option: str) -> None:
+    for wrong in (None, -1, 1.5):
+        options: dict[str, Any] = {option: wrong}
+        with pytest.raises(dimse.LocalProtocolError, match=option):
+            dimse.ProcedureSteps(**options)
