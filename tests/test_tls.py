@@ -15,7 +15,7 @@ import trio
 import trustme
 
 import dimse_trio as dimse
-from dimse_trio.tls import handshake
+from dimse_trio.tls import handshake, tls_failure
 from interop.samples import Sample
 from interop.shelf import Shelf
 from quirks.tools import listening, logged
@@ -372,6 +372,11 @@ async def test_a_peer_that_hangs_up_in_the_handshake(pem: PEM) -> None:
     async with listening(hang_up) as port:
         with pytest.raises(dimse.ConnectionFailed, match="ended in the handshake"):
             await echo(port, pem.client())
+
+
+def test_an_end_in_the_handshake_is_said_to_be_one_however_ssl_calls_it() -> None:
+    for error in (ssl.SSLEOFError(), ssl.SSLZeroReturnError("closed (EOF)")):
+        assert "ended in the handshake" in tls_failure(error)
 
 
 async def test_cancelling_a_handshake_closes_the_connection(pem: PEM) -> None:

@@ -48,9 +48,16 @@ def _items(value: Any) -> Any:
     if isinstance(value, Code):
         return [value.item()]
     if isinstance(value, list | tuple):
-        several = cast("Sequence[object]", value)
+        several = _values(cast("object", value))
         return [each.item() if isinstance(each, Code) else each for each in several]
     return value
+
+
+def _values(value: object) -> Sequence[object]:
+    """The values that are given for an element; pydicom has a sequence of its own for several."""
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        return [value]
+    return cast("Sequence[object]", value)
 
 
 def check_value(keyword: str, vr: str, value: object) -> None:
@@ -64,8 +71,7 @@ def check_value(keyword: str, vr: str, value: object) -> None:
 
     if vr == "SQ" or " or " in vr:
         return
-    values = cast("list[object]", value) if isinstance(value, list | tuple) else [value]
-    for each in values:
+    for each in _values(value):
         whole = not isinstance(each, str) or vr in ("LT", "ST", "UT", "UR")
         for part in [each] if whole else cast("str", each).split("\\"):
             try:

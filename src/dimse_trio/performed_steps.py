@@ -90,7 +90,7 @@ class PerformedSeries:
         item = Dataset()
         check_value("SeriesInstanceUID", "UI", self.series_instance_uid)
         item.SeriesInstanceUID = self.series_instance_uid
-        item.ProtocolName = self.protocol_name
+        set_attributes(item, {"ProtocolName": self.protocol_name})
         item.ReferencedImageSequence = [*map(_reference, self.images)]
         item.ReferencedNonImageCompositeSOPInstanceSequence = [*map(_reference, self.non_images)]
         set_attributes(item, self.attributes)
@@ -190,6 +190,7 @@ def _scheduled(item: Dataset, study: str | None) -> Dataset:
     _copy(item, made, ("StudyInstanceUID", *SCHEDULED_2))
     for inner in items_of(item, "ScheduledProcedureStepSequence")[:1]:
         _copy(inner, made, SCHEDULED_2)
+    check_value("StudyInstanceUID", "UI", study)
     if study or not made.get("StudyInstanceUID"):
         made.StudyInstanceUID = study or new_uid()
     ask_for(made, SCHEDULED_2)

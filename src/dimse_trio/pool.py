@@ -264,7 +264,8 @@ class Pool:
         turn = AsyncExitStack()
         try:
             if self._turn.locked():
-                await turn.enter_async_context(self._turn)
+                async with self._turn:  # after who was rejected, and beside all others
+                    pass
             while True:
                 try:
                     opened = await open_one()

@@ -69,7 +69,10 @@ class _CharacterSets:
         from pydicom.charset import decode_bytes
         from pydicom.valuerep import TEXT_VR_DELIMS
 
-        return decode_bytes(b"\\".join(written), self.encodings, TEXT_VR_DELIMS) == "\\".join(texts)
+        data = b"\\".join(written)
+        data += b" " * (len(data) % 2)  # the padding is read in the last character set, too
+        read = decode_bytes(data, self.encodings, TEXT_VR_DELIMS)
+        return read.rstrip(" ") == "\\".join(texts).rstrip(" ")
 
 
 def _check(data_set: Dataset, sets: _CharacterSets, names: list[PersonName]) -> None:

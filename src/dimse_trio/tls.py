@@ -319,8 +319,9 @@ def tls_failure(error: BaseException, *, server_side: bool = False) -> str:
         why = _VERIFICATION.get(cause.verify_code, cause.verify_message)
         return f"certificate verify failed: of the peer's certificate, {why}"
     if isinstance(cause, ssl.SSLError):
-        reason = cause.reason or ""
-        if isinstance(cause, ssl.SSLEOFError) or reason == "UNEXPECTED_EOF_WHILE_READING":
+        reason: str = getattr(cause, "reason", None) or ""  # which only OpenSSL's own have
+        ended = isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+        if ended or reason == "UNEXPECTED_EOF_WHILE_READING":
             if server_side:
                 return f"{_ENDED} It may not trust this side's certificate"
             return _ENDED

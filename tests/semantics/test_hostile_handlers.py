@@ -422,6 +422,7 @@ async def test_what_is_asked_for_in_a_character_set_that_lacks_it_is_refused_her
         (["ISO 2022 IR 100", "ISO 2022 IR 144"], "Иван^ü"),
         (["ISO 2022 IR 100", "ISO 2022 IR 144"], ["Иван", "Müller"]),
         ("ISO 2022 IR 87", "山田^Müller"),
+        (["ISO 2022 IR 87", "ISO 2022 IR 100", "ISO 2022 IR 159"], "žŠ"),
     ],
 )
 async def test_a_name_is_asked_for_as_it_will_be_read_or_not_at_all(

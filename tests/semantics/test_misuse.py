@@ -706,6 +706,34 @@ async def test_a_rejection_for_a_reason_that_is_none_is_one_all_the_same(
     assert "Reject takes a RejectReason, not 'no': NO_REASON_GIVEN" in caplog.text
 
 
+async def test_values_of_another_data_set_are_taken_as_they_are() -> None:
+    source = Dataset()
+    source.OtherPatientIDs = ["a", "b"]
+    source.OperatorsName = ["A^B", "Ä^Ö"]
+    source.ImagerPixelSpacing = [0.1, 0.2]
+    given = {each.keyword: each.value for each in source}
+    contexts = [*dimse.performed_step_contexts(), *dimse.procedure_step_contexts()]
+    async with dimse.ProcedureSteps() as steps:
+        handler = dimse.Handlers(dimse.PerformedProcedureSteps(), steps)
+        async with associated_pair(handler, contexts=contexts) as association:
+            step = await association.create_performed_step(**{**WHO, **given})
+            kept = (await association.n_get(MPPS_RETRIEVE, step.uid)).data_set
+            uid = await dimse.UnifiedProcedureSteps(association).create("Step", **given)
+    assert all(kept[each.tag] == each == steps.step(uid)[each.tag] for each in source)
+    assert dimse.PerformedSeries("1.2", "HEAD", attributes=given).item().OtherPatientIDs[1] == "b"
+
+
+@pytest.mark.parametrize("uid", [5, "x", "1..2"])
+async def test_a_step_is_of_a_study_whose_uid_is_one(uid: Any) -> None:
+    with pytest.raises(dimse.LocalProtocolError, match="StudyInstanceUID"):
+        dimse.performed_step_attributes(StudyInstanceUID=uid, **WHO)
+    with pytest.raises(dimse.LocalProtocolError, match="ProtocolName"):
+        dimse.PerformedSeries("1.2", "x" * 70).item()
+
+
+MPPS_RETRIEVE = dimse.uid_of("ModalityPerformedProcedureStepRetrieve")
+
+
 def test_steps_are_kept_in_a_folder_and_in_no_file(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()

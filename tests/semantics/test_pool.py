@@ -250,6 +250,32 @@ async def test_who_was_rejected_first_is_served_before_who_comes_later(
         nursery.cancel_scope.cancel()
 
 
+async def test_who_was_not_rejected_does_not_wait_for_others_time_outs(
+    autojump_clock: object,
+) -> None:
+    peer = Narrow(room=1)
+    took: list[float] = []
+    async with peer.pool() as pool:
+        await seconds(pool, A)
+        peer.room = 0  # from here on it answers nobody
+
+        async def try_it(delay: float) -> None:
+            await trio.sleep(delay)
+            started = trio.current_time()
+            with pytest.raises(dimse.AssociationTimeout):
+                await seconds(pool, B)
+            took.append(trio.current_time() - started)
+
+        async with trio.open_nursery() as nursery:
+            for delay in (0, 2, 2, 2, 2, 2):
+                nursery.start_soon(try_it, delay)
+        peer.room = 1
+        async with peer.waiting:
+            peer.waiting.notify_all()
+    assert len(took) == 6
+    assert max(took) <= 2 * dimse.Timeouts().associate + 5
+
+
 @pytest.mark.parametrize(("rejects", "took"), [(False, 1), (True, 0)])
 async def test_idle_ones_make_way_for_an_association_of_its_own_too(
     autojump_clock: object, rejects: bool, took: float
