@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 
+_FIRST = 0x0008_0000
+"""The first tag of a data set; groups 0000 and 0002 are of commands and files."""
+
+
 def check_data_set(name: str, value: object) -> None:
     """That an argument, if it is given, is a data set.
 
@@ -34,9 +38,13 @@ def set_attributes(data_set: Dataset, attributes: Mapping[str, Any]) -> None:
 
     for keyword, given in attributes.items():
         value = _items(given)
-        if (tag := tag_for_keyword(keyword)) is None:
+        if not keyword or (tag := tag_for_keyword(keyword)) is None:
             raise LocalProtocolError(no_keyword(keyword))
+        if tag < _FIRST:
+            raise LocalProtocolError(f"{keyword} is of a command or a file, not of a data set")
         check_value(keyword, dictionary_VR(tag), value)
+        if dictionary_VR(tag) == "DS":
+            value = _decimals(value)
         try:
             setattr(data_set, keyword, value)
         except Exception as error:  # pydicom raises what it likes about values
@@ -51,6 +59,17 @@ def _items(value: Any) -> Any:
         several = _values(cast("object", value))
         return [each.item() if isinstance(each, Code) else each for each in several]
     return value
+
+
+def _decimals(value: Any) -> Any:
+    """Numbers of a DS as 16 bytes have room for (PS3.5 §6.2); others as they are."""
+    from pydicom.valuerep import DSfloat
+
+    rounded = [
+        DSfloat(each, auto_format=True) if isinstance(each, float | Decimal) else each
+        for each in _values(value)
+    ]
+    return rounded[0] if len(rounded) == 1 else rounded
 
 
 def _values(value: object) -> Sequence[object]:
@@ -71,7 +90,10 @@ def check_value(keyword: str, vr: str, value: object) -> None:
 
     if vr == "SQ" or " or " in vr:
         return
-    for each in _values(value):
+    values = _values(value)
+    if len(values) > 1 and None in values:  # which pydicom writes as its name
+        raise _unfit(keyword, vr)
+    for each in values:
         whole = not isinstance(each, str) or vr in ("LT", "ST", "UT", "UR")
         for part in [each] if whole else cast("str", each).split("\\"):
             try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from .attributes import check_value
 from .codes import Code, code_of
 from .datasets import text_of
 from .errors import HandlerError, LocalProtocolError, StatusError
@@ -105,6 +106,10 @@ class AvailabilityNotice:
         from pydicom import Dataset
 
         made = Dataset()
+        if not isinstance(self.series, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise LocalProtocolError("series are instances by Series Instance UID")
+        for uid in (self.study_instance_uid, *self.series):
+            check_value("StudyInstanceUID or SeriesInstanceUID", "UI", uid or "none")
         step = self.performed_procedure_step
         if step is None and self.workitems:
             raise LocalProtocolError("workitems are those of a performed_procedure_step")
@@ -167,6 +172,8 @@ def _series_item(uid: str, instances: Sequence[AvailableInstance]) -> Dataset:
     item.ReferencedSOPSequence = reference_items(each.reference for each in instances)
     if not instances or not all(each.retrieve_ae_title for each in instances):
         raise LocalProtocolError(f"series {uid} needs instances, each with a Retrieve AE Title")
+    for each in instances:
+        check_value("RetrieveAETitle", "AE", each.retrieve_ae_title)
     for inner, each in zip(item.ReferencedSOPSequence, instances, strict=True):
         inner.InstanceAvailability = each.availability.value
         inner.RetrieveAETitle = each.retrieve_ae_title

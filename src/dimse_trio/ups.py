@@ -131,8 +131,14 @@ class UnifiedProcedureSteps:
         for keyword in CREATED_EMPTY:
             setattr(step, keyword, None if not keyword.endswith("Sequence") else [])
         step.ProcedureStepState = StepState.SCHEDULED.value
-        set_attributes(step, {"ProcedureStepLabel": label, "WorklistLabel": worklist})
-        step.ScheduledProcedureStepPriority = priority
+        set_attributes(
+            step,
+            {
+                "ProcedureStepLabel": label,
+                "WorklistLabel": worklist,
+                "ScheduledProcedureStepPriority": priority,
+            },
+        )
         step.ScheduledProcedureStepStartDateTime = date_time(start)
         step.InputReadinessState = "READY" if ready else "INCOMPLETE"
         if workitem is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .attributes import check_data_set, check_value, set_attributes
 from .codes import Code
+from .errors import LocalProtocolError
 from .queries import query
 
 if TYPE_CHECKING:
@@ -61,6 +62,10 @@ def date_time(moment: dt.datetime | str | None = None) -> str:
     if isinstance(moment, str):
         check_value("a date and time", "DT", moment)
         return moment
+    if moment is not None and not isinstance(moment, dt.datetime):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise LocalProtocolError(
+            f"a date and time is a datetime.datetime or a DT, not {type(moment).__name__}"
+        )
     moment = moment or dt.datetime.now().astimezone()
     return moment.strftime("%Y%m%d%H%M%S") + (moment.strftime("%z") if moment.tzinfo else "")
 

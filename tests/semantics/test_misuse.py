@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import gc
 import math
 import ssl
@@ -33,6 +34,7 @@ from dimse_trio.protocol.uids import (
 from dimse_trio.relay import Passage, open_relay
 from dimse_trio.testing import associated_pair
 from dimse_trio.testing.scripted import ScriptedPeer
+from dimse_trio.ups_attributes import date_time
 from interop.samples import Sample
 
 from .script import CT, FIND, scripted
@@ -732,6 +734,40 @@ async def test_a_step_is_of_a_study_whose_uid_is_one(uid: Any) -> None:
 
 
 MPPS_RETRIEVE = dimse.uid_of("ModalityPerformedProcedureStepRetrieve")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"ExposureTime": [1, None]},
+        {"OperatorsName": ["A", None]},
+        {"AffectedSOPInstanceUID": "1.2"},
+        {"TransferSyntaxUID": "1.2"},
+        {"": 1},
+    ],
+)
+async def test_what_would_be_sent_as_something_else_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(dimse.LocalProtocolError):
+        dimse.performed_step_attributes(**{**WHO, **wrong})
+
+
+async def test_a_number_is_sent_in_the_sixteen_bytes_that_it_may_have() -> None:
+    made = dimse.performed_step_attributes(PatientWeight=1 / 3, PatientSize=1.5, **WHO)
+    assert str(made.PatientWeight) == "0.33333333333333"
+    assert str(made.PatientSize) == "1.5"
+    with pytest.raises(dimse.LocalProtocolError, match=r"datetime.datetime or a DT, not date"):
+        date_time(dt.date(2026, 1, 1))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("uid", [5, "x", ""])
+def test_a_notice_names_a_study_and_series_by_their_uids(uid: Any) -> None:
+    for notice in (
+        dimse.AvailabilityNotice(uid, {"1.2": ()}),
+        dimse.AvailabilityNotice("1.2", {uid: ()}),
+        dimse.AvailabilityNotice("1.2", [uid]),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(dimse.LocalProtocolError):
+            notice.to_data_set()
 
 
 def test_steps_are_kept_in_a_folder_and_in_no_file(tmp_path: Path) -> None:
