@@ -374,6 +374,19 @@ async def test_a_peer_that_hangs_up_in_the_handshake(pem: PEM) -> None:
             await echo(port, pem.client())
 
 
+async def test_a_peer_that_has_spoken_is_not_said_to_object_to_tls(pem: PEM) -> None:
+    async def say_a_part(stream: trio.SocketStream) -> None:
+        secure = trio.SSLStream(stream, pem.server(), server_side=True)
+        await secure.receive_some()
+        await secure.send_all(b"\x02\0\0\0\1\0")  # of an A-ASSOCIATE-AC
+        await stream.aclose()
+
+    async with listening(say_a_part) as port:
+        with pytest.raises(dimse.AssociationAborted, match="connection was lost") as lost:
+            await echo(port, pem.client())
+    assert "certificate" not in str(lost.value)
+
+
 def test_an_end_in_the_handshake_is_said_to_be_one_however_ssl_calls_it() -> None:
     for error in (ssl.SSLEOFError(), ssl.SSLZeroReturnError("closed (EOF)")):
         assert "ended in the handshake" in tls_failure(error)

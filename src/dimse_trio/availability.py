@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
@@ -27,6 +27,7 @@ from .references import (
     referenced_in,
     uid_in,
 )
+from .requests import is_uid
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -54,11 +55,22 @@ class InstanceAvailability(enum.Enum):
     UNAVAILABLE = "UNAVAILABLE"
 
 
-def _check_reference(_: object, __: object, value: Any) -> None:
+def _is_uid(value: object) -> bool:
+    return isinstance(value, str) and is_uid(value)
+
+
+def _check_reference(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
     if not isinstance(value, SOPReference):
         raise LocalProtocolError(
-            f"reference is {value!r}: write SOPReference(sop_class_uid, sop_instance_uid)"
+            f"{attribute.name} is {value!r}: write SOPReference(sop_class_uid, sop_instance_uid)"
         )
+    if not (_is_uid(value.sop_class_uid) and _is_uid(value.sop_instance_uid)):
+        raise LocalProtocolError(f"{attribute.name} refers to something by no UIDs")
+
+
+def _check_text(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, str):
+        raise LocalProtocolError(f"{attribute.name} is text, not {type(value).__name__}")
 
 
 def _check_availability(_: object, __: object, value: Any) -> None:
@@ -72,12 +84,35 @@ class AvailableInstance:
     """An instance, how soon it can be had, and from where.
 
     Raises:
-        LocalProtocolError: `reference` or `availability` is something else.
+        LocalProtocolError: `reference` or `availability` is something else, or the title no text.
     """
 
     reference: SOPReference = attrs.field(validator=_check_reference)
     availability: InstanceAvailability = attrs.field(validator=_check_availability)
-    retrieve_ae_title: str
+    retrieve_ae_title: str = attrs.field(validator=_check_text)
+
+
+def _check_study(_: object, __: object, value: Any) -> None:
+    if not _is_uid(value):
+        raise LocalProtocolError("study_instance_uid is a UID, such as '1.2.3'")
+
+
+def _check_series(_: object, __: object, value: Any) -> None:
+    listed = isinstance(value, Mapping) and all(
+        _is_uid(uid)
+        and isinstance(instances, list | tuple)
+        and all(isinstance(each, AvailableInstance) for each in cast("list[object]", instances))
+        for uid, instances in cast("Mapping[object, object]", value).items()
+    )
+    if not listed:
+        raise LocalProtocolError("series are lists of AvailableInstance by Series Instance UID")
+
+
+def _check_workitems(_: object, __: object, value: Any) -> None:
+    if not isinstance(value, list | tuple):
+        raise LocalProtocolError("workitems are a list of codes")
+    for each in cast("list[object]", value):
+        code_of("workitem", each)
 
 
 @attrs.frozen
@@ -89,27 +124,28 @@ class AvailabilityNotice:
         series: Its instances by Series Instance UID; at least one series, of at least one instance.
         performed_procedure_step: The step that they came from, if it is known.
         workitems: What was performed in it, as codes.
+
+    Raises:
+        LocalProtocolError: One of these is something else.
     """
 
-    study_instance_uid: str
-    series: Mapping[str, Sequence[AvailableInstance]]
-    performed_procedure_step: SOPReference | None = None
-    workitems: Sequence[Code] = ()
+    study_instance_uid: str = attrs.field(validator=_check_study)
+    series: Mapping[str, Sequence[AvailableInstance]] = attrs.field(validator=_check_series)
+    performed_procedure_step: SOPReference | None = attrs.field(
+        default=None, validator=attrs.validators.optional(_check_reference)
+    )
+    workitems: Sequence[Code] = attrs.field(default=(), validator=_check_workitems)
 
     def to_data_set(self) -> Dataset:
         """The attributes of the N-CREATE.
 
         Raises:
-            LocalProtocolError: There is no instance, no AE title to retrieve one from, or there
-                are workitems of no step.
+            LocalProtocolError: There is no instance, none that can be an AE title to retrieve one
+                from, or there are workitems of no step.
         """
         from pydicom import Dataset
 
         made = Dataset()
-        if not isinstance(self.series, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise LocalProtocolError("series are instances by Series Instance UID")
-        for uid in (self.study_instance_uid, *self.series):
-            check_value("StudyInstanceUID or SeriesInstanceUID", "UI", uid or "none")
         step = self.performed_procedure_step
         if step is None and self.workitems:
             raise LocalProtocolError("workitems are those of a performed_procedure_step")
@@ -173,6 +209,8 @@ def _series_item(uid: str, instances: Sequence[AvailableInstance]) -> Dataset:
     if not instances or not all(each.retrieve_ae_title for each in instances):
         raise LocalProtocolError(f"series {uid} needs instances, each with a Retrieve AE Title")
     for each in instances:
+        if "\\" in each.retrieve_ae_title:
+            raise LocalProtocolError("a Retrieve AE Title is one, without a backslash")
         check_value("RetrieveAETitle", "AE", each.retrieve_ae_title)
     for inner, each in zip(item.ReferencedSOPSequence, instances, strict=True):
         inner.InstanceAvailability = each.availability.value

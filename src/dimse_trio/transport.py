@@ -80,7 +80,8 @@ class Transport:
         self.lock = trio.Lock()
         """Held while the core advances and the resulting bytes are written, so that they agree."""
         self.tls_end: str | None = None
-        """Why a TLS connection ended, as far as that is known, once it has."""
+        """Why a TLS connection ended before anything came, as far as that is known, once it has."""
+        self._heard = False
         self.peer_address = peer_address_of(stream)
 
     @property
@@ -109,7 +110,7 @@ class Transport:
             if rest and not await self._write_shielded(rest, timeout or self._timeout):
                 raise PeerStalled("the peer does not read what it is sent")
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            self.tls_end = why_tls_ended(self._stream, error)
+            self._note_end(error)
             raise TransportError("the connection is broken") from error
 
     async def _write_soon(
@@ -192,8 +193,10 @@ class Transport:
             if self._socket is None:
                 data = await self._stream.receive_some(MAX_RECEIVE)
                 core.receive_data(data)
-                if not data:
-                    self.tls_end = why_tls_ended(self._stream)
+                if data:
+                    self._heard = True
+                else:
+                    self._note_end()
                 return bool(data)
             while True:
                 _check_open(self._socket)
@@ -201,8 +204,13 @@ class Transport:
                 with suppress(BlockingIOError):
                     return self._receive_now(self._socket, core)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            self.tls_end = why_tls_ended(self._stream, error)
+            self._note_end(error)
             return False
+
+    def _note_end(self, error: Exception | None = None) -> None:
+        """Say why TLS ended; who has sent something has no objection to TLS or certificates."""
+        if not self._heard:
+            self.tls_end = why_tls_ended(self._stream, error)
 
     def _receive_now(self, connection: trio.socket.SocketType, core: Receiver) -> bool:
         count = os.readv(connection.fileno(), (core.get_buffer(self._receive_size),))

@@ -31,6 +31,19 @@ _FIND_KEYS = (
 )
 _FIND_SEQUENCES = ("ScheduledWorkitemCodeSequence", "ScheduledStationNameCodeSequence")
 
+RELATIONSHIP = (
+    "PatientName",
+    "IssuerOfPatientID",
+    "IssuerOfPatientIDQualifiersSequence",
+    "PatientBirthDate",
+    "PatientSex",
+    "AdmissionID",
+    "IssuerOfAdmissionIDSequence",
+    "AdmittingDiagnosesDescription",
+    "AdmittingDiagnosesCodeSequence",
+    "ReferencedRequestSequence",
+)
+"""Whose step it is and what for: type 2 in an N-CREATE, and fixed from there on."""
 CREATED_EMPTY = (
     "TransactionUID",
     "ScheduledProcessingParametersSequence",
@@ -40,17 +53,8 @@ CREATED_EMPTY = (
     "ScheduledWorkitemCodeSequence",
     "CommentsOnTheScheduledProcedureStep",
     "InputInformationSequence",
-    "PatientName",
-    "IssuerOfPatientID",
-    "IssuerOfPatientIDQualifiersSequence",
     "OtherPatientIDsSequence",
-    "PatientBirthDate",
-    "PatientSex",
-    "AdmissionID",
-    "IssuerOfAdmissionIDSequence",
-    "AdmittingDiagnosesDescription",
-    "AdmittingDiagnosesCodeSequence",
-    "ReferencedRequestSequence",
+    *RELATIONSHIP,
     "ProcedureStepProgressInformationSequence",
     "UnifiedProcedureStepPerformedProcedureSequence",
 )

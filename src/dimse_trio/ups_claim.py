@@ -168,6 +168,8 @@ class Claim(Entered):
             LocalProtocolError: There is no workitem, scheduled or given, or an argument is none of
                 what it should be.
         """
+        if not isinstance(outputs, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise LocalProtocolError("outputs are data sets that refer to what has come of it")
         if performed is None:
             own = self._steps.own_ae_title
             started = self._started if start is None else date_time(start)

@@ -13,7 +13,7 @@ from .protocol.status import Status
 from .protocol.uids import EXPLICIT_VR_LITTLE_ENDIAN
 from .protocol.ups import UPS_PUSH, StepState, required_in
 from .requests import is_uid
-from .ups_attributes import copied, date_time
+from .ups_attributes import RELATIONSHIP, copied, date_time
 from .ups_claim import UNSPECIFIED_REASON
 
 if TYPE_CHECKING:
@@ -58,17 +58,8 @@ _OWN = ("SOPClassUID", "SOPInstanceUID")
 _FIXED = (
     *_OWN,
     "ProcedureStepState",
-    "PatientName",
     "PatientID",
-    "IssuerOfPatientID",
-    "IssuerOfPatientIDQualifiersSequence",
-    "PatientBirthDate",
-    "PatientSex",
-    "AdmissionID",
-    "IssuerOfAdmissionIDSequence",
-    "AdmittingDiagnosesDescription",
-    "AdmittingDiagnosesCodeSequence",
-    "ReferencedRequestSequence",
+    *RELATIONSHIP,
     "ReplacedProcedureStepSequence",
 )
 """What no N-SET changes."""

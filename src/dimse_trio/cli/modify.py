@@ -238,9 +238,7 @@ class _Modifying:
             changed = await trio.to_thread.run_sync(self._change, path, target)
             self._changed += changed
             self._unchanged += not changed
-        except Exception as failure:
-            if not isinstance(failure, CommandFailed | dimse.DimseError | OSError):
-                raise
+        except (CommandFailed, dimse.DimseError, OSError) as failure:
             self._failed += 1
             self._codes.add(exit_code_of(failure))
             error = describe(failure).removeprefix(f"{path}: ")
