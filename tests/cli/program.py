@@ -84,6 +84,13 @@ async def run(*arguments: object, cwd: Path | None = None, **env: str) -> Ended:
     return Ended(result.returncode, result.stdout.decode(), result.stderr.decode())
 
 
+def dcmdump(path: Path) -> str:
+    """What DCMTK's dcmdump says, which it must not complain about."""
+    done = subprocess.run(["dcmdump", "+U8", path], capture_output=True, check=True)
+    assert done.stderr == b""
+    return done.stdout.decode()
+
+
 class Running:
     """The program while it runs: its lines as they come, signals, and its end."""
 

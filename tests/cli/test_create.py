@@ -7,7 +7,6 @@ import errno
 import io
 import json
 import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,20 +17,13 @@ import trio
 from dimse_trio.cli.dicom_files import EXPLICIT, write
 from dimse_trio.cli.errors import CommandFailed
 
-from .program import Ended, Keeper, run, served
+from .program import Ended, Keeper, dcmdump, run, served
 
 TEST_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 CT = TEST_FILES / "CT_small.dcm"
 QUERY = ("QueryRetrieveLevel=STUDY", "PatientName=CompressedSamples*", "StudyInstanceUID=")
 
 RunHere = Callable[..., Ended]
-
-
-def dcmdump(path: Path) -> str:
-    """What DCMTK's dcmdump says, which it must not complain about."""
-    done = subprocess.run(["dcmdump", "+U8", path], capture_output=True, check=True)
-    assert done.stderr == b""
-    return done.stdout.decode()
 
 
 @pytest.mark.interop

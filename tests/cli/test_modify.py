@@ -12,8 +12,7 @@ import pytest
 
 from dimse_trio.cli import dicom_files
 
-from .program import Ended
-from .test_create import dcmdump
+from .program import Ended, dcmdump
 
 TEST_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 CT = TEST_FILES / "CT_small.dcm"

@@ -10,12 +10,7 @@ import pytest
 import dimse_trio as dimse
 from dimse_trio.testing import associated_pair
 
-from .hospital import INSTANCE_UIDS, PATIENT_ID, PATIENT_NAME, Hospital, all_operations, write_files
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> list[Path]:
-    return write_files(tmp_path)
+from .hospital import INSTANCE_UIDS, PATIENT_ID, PATIENT_NAME, Hospital, all_operations
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:

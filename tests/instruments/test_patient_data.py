@@ -19,19 +19,13 @@ from .hospital import (
     Hospital,
     Keeping,
     all_operations,
-    write_files,
 )
-from .test_capture import fields, tshark
-from .test_otel import Telemetry
+from .telemetry import Telemetry
+from .tshark import fields, tshark
 
 pytestmark = pytest.mark.interop
 
 TELLTALES = ("telltale", *INSTANCE_UIDS)
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> list[Path]:
-    return write_files(tmp_path)
 
 
 def telling(text: str) -> list[str]:

@@ -34,6 +34,7 @@ T = TypeVar("T")
 ENDLESS = 50_000
 """The number of sub-operations announced where they do not end."""
 
+LE = "1.2.840.10008.1.2.1"
 FIND = StudyRootQueryRetrieveInformationModelFind
 GET = StudyRootQueryRetrieveInformationModelGet
 MOVE = StudyRootQueryRetrieveInformationModelMove
@@ -199,3 +200,59 @@ async def request(
             association.release()
 
     return await trio.to_thread.run_sync(run)
+
+
+def attributes(**values: object) -> Dataset:
+    data_set = Dataset()
+    for keyword, value in values.items():
+        setattr(data_set, keyword, value)
+    return data_set
+
+
+@contextmanager
+def listener(*sop_classes: str, store: dict[str, Dataset] | None = None) -> Iterator[int]:
+    """pynetdicom's SCP of all six, on a port of this machine."""
+    instances = {} if store is None else store
+
+    def create(event: evt.Event) -> tuple[int, Dataset]:
+        uid = event.request.AffectedSOPInstanceUID or "1.2.3.4"
+        instances[uid] = made = event.attribute_list
+        made.AffectedSOPInstanceUID = uid
+        return 0x0000, made
+
+    def change(event: evt.Event) -> tuple[int, Dataset]:
+        instances[event.request.RequestedSOPInstanceUID].update(event.modification_list)
+        return 0x0000, event.modification_list
+
+    def get(event: evt.Event) -> tuple[int, Dataset | None]:
+        found = instances.get(event.request.RequestedSOPInstanceUID)
+        return (0x0000, found) if found is not None else (0x0112, None)
+
+    def act(event: evt.Event) -> tuple[int, Dataset]:
+        return 0x0000, attributes(
+            PatientID=f"{event.action_type} {event.action_information[0x100020].value}"
+        )
+
+    def delete(event: evt.Event) -> int:
+        return 0x0000 if instances.pop(event.request.RequestedSOPInstanceUID, None) else 0x0112
+
+    ae = AE(ae_title="PYNETDICOM")
+    for sop_class in sop_classes:
+        ae.add_supported_context(sop_class, LE, scu_role=True, scp_role=True)
+    server = ae.start_server(
+        ("127.0.0.1", 0),
+        block=False,
+        evt_handlers=[
+            (evt.EVT_N_CREATE, create),
+            (evt.EVT_N_SET, change),
+            (evt.EVT_N_GET, get),
+            (evt.EVT_N_ACTION, act),
+            (evt.EVT_N_DELETE, delete),
+            (evt.EVT_N_EVENT_REPORT, lambda event: (0x0000, event.event_information)),
+        ],
+    )
+    assert server is not None
+    try:
+        yield server.socket.getsockname()[1]
+    finally:
+        ae.shutdown()

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import attrs
 import pytest
 import trio
 from pydicom import Dataset
-from pynetdicom import AE, evt
+from pynetdicom import evt
 from pynetdicom.association import Association
 
 import dimse_trio as dimse
 
-from .pynetdicom_peer import request
+from .pynetdicom_peer import LE, attributes, listener, request
 
 RT = dimse.uid_of("RTConventionalMachineVerification")
 COMMITMENT = dimse.uid_of("StorageCommitmentPushModel")
 GRAYSCALE_PRINT = dimse.uid_of("BasicGrayscalePrintManagementMeta")
 PRINTER = dimse.uid_of("Printer")
-LE = "1.2.840.10008.1.2.1"
-
-
-def attributes(**values: object) -> Dataset:
-    data_set = Dataset()
-    for keyword, value in values.items():
-        setattr(data_set, keyword, value)
-    return data_set
 
 
 @attrs.define
@@ -59,55 +49,6 @@ class Instances:
     async def handle_n_event_report(self, request: dimse.NEventReportRequest) -> dimse.Status:
         self.events.append(request)
         return dimse.Status.SUCCESS
-
-
-@contextmanager
-def listener(*sop_classes: str, store: dict[str, Dataset] | None = None) -> Iterator[int]:
-    """pynetdicom's SCP of all six, on a port of this machine."""
-    instances = {} if store is None else store
-
-    def create(event: evt.Event) -> tuple[int, Dataset]:
-        uid = event.request.AffectedSOPInstanceUID or "1.2.3.4"
-        instances[uid] = made = event.attribute_list
-        made.AffectedSOPInstanceUID = uid
-        return 0x0000, made
-
-    def change(event: evt.Event) -> tuple[int, Dataset]:
-        instances[event.request.RequestedSOPInstanceUID].update(event.modification_list)
-        return 0x0000, event.modification_list
-
-    def get(event: evt.Event) -> tuple[int, Dataset | None]:
-        found = instances.get(event.request.RequestedSOPInstanceUID)
-        return (0x0000, found) if found is not None else (0x0112, None)
-
-    def act(event: evt.Event) -> tuple[int, Dataset]:
-        return 0x0000, attributes(
-            PatientID=f"{event.action_type} {event.action_information[0x100020].value}"
-        )
-
-    def delete(event: evt.Event) -> int:
-        return 0x0000 if instances.pop(event.request.RequestedSOPInstanceUID, None) else 0x0112
-
-    ae = AE(ae_title="PYNETDICOM")
-    for sop_class in sop_classes:
-        ae.add_supported_context(sop_class, LE, scu_role=True, scp_role=True)
-    server = ae.start_server(
-        ("127.0.0.1", 0),
-        block=False,
-        evt_handlers=[
-            (evt.EVT_N_CREATE, create),
-            (evt.EVT_N_SET, change),
-            (evt.EVT_N_GET, get),
-            (evt.EVT_N_ACTION, act),
-            (evt.EVT_N_DELETE, delete),
-            (evt.EVT_N_EVENT_REPORT, lambda event: (0x0000, event.event_information)),
-        ],
-    )
-    assert server is not None
-    try:
-        yield server.socket.getsockname()[1]
-    finally:
-        ae.shutdown()
 
 
 async def test_our_six_operations_reach_pynetdicom() -> None:

@@ -17,7 +17,7 @@ from pynetdicom.association import Association
 import dimse_trio as dimse
 from dimse_trio import StepEventType, StepState
 
-from .pynetdicom_peer import request
+from .pynetdicom_peer import LE, attributes, request
 
 PUSH = dimse.uid_of("UnifiedProcedureStepPush")
 PULL = dimse.uid_of("UnifiedProcedureStepPull")
@@ -25,15 +25,7 @@ WATCH = dimse.uid_of("UnifiedProcedureStepWatch")
 EVENT = dimse.uid_of("UnifiedProcedureStepEvent")
 QUERY = dimse.uid_of("UnifiedProcedureStepQuery")
 CLASSES = (PUSH, PULL, WATCH, EVENT, QUERY)
-LE = "1.2.840.10008.1.2.1"
 IMAGING = dimse.Code("110001", "DCM", "Image Processing")
-
-
-def attributes(**values: object) -> Dataset:
-    data_set = Dataset()
-    for keyword, value in values.items():
-        setattr(data_set, keyword, value)
-    return data_set
 
 
 def a_step() -> Dataset:

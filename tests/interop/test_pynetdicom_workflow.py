@@ -13,8 +13,7 @@ from pynetdicom.association import Association
 
 import dimse_trio as dimse
 
-from .pynetdicom_peer import request
-from .test_pynetdicom_normalized import LE, listener
+from .pynetdicom_peer import LE, listener, request
 
 pytestmark = pytest.mark.interop
 
