@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
@@ -34,6 +34,30 @@ from dimse_trio.protocol.uids import (
 
 CT = uid_of("CTImageStorage")
 TEST_FILES = Path(str(get_testdata_file("CT_small.dcm"))).parent
+
+HOSTILE = [
+    "",
+    ".",
+    "..",
+    "../../etc/passwd",
+    "/etc/passwd",
+    "..\\..\\windows",
+    "C:\\x",
+    "1.2.3/../../x",
+    "1.2\0.3",
+    "1.2.3\n",
+    ".hidden",
+    "1" * 300,
+    "1.2." + "3" * 61,
+    "1..2",
+    "1.2.",
+    "CON",
+    "-rf",
+    "\uff11.\uff12",
+    "ü",
+    "\udcff",
+]
+"""UIDs that are none, and some that name paths."""
 
 
 @attrs.frozen
@@ -211,3 +235,10 @@ def visible_files(folder: Path) -> list[Path]:
 
 def unfinished_files(folder: Path) -> list[Path]:
     return list((folder / ".incoming").iterdir())
+
+
+def failing(error: Exception) -> Callable[..., None]:
+    def fail(*args: object) -> None:
+        raise error
+
+    return fail

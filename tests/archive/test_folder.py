@@ -11,28 +11,7 @@ from hypothesis import strategies as st
 from dimse_trio.archive import ArchiveError
 from dimse_trio.archive.folder import Folder, component, path_for
 
-HOSTILE = [
-    "",
-    ".",
-    "..",
-    "../../etc/passwd",
-    "/etc/passwd",
-    "..\\..\\windows",
-    "C:\\x",
-    "1.2.3/../../x",
-    "1.2\0.3",
-    "1.2.3\n",
-    ".hidden",
-    "1" * 300,
-    "1.2." + "3" * 61,
-    "1..2",
-    "1.2.",
-    "CON",
-    "-rf",
-    "\uff11.\uff12",
-    "ü",
-    "\udcff",
-]
+from .instances import HOSTILE
 
 
 @pytest.fixture

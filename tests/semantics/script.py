@@ -11,7 +11,9 @@ from pydicom import Dataset
 
 import dimse_trio as dimse
 from dimse_trio import datasets
+from dimse_trio.protocol.messages import CEchoRQ, CEchoRSP, CFindRSP
 from dimse_trio.protocol.negotiation import PresentationContext
+from dimse_trio.protocol.pdus import PDataTF
 from dimse_trio.protocol.uids import (
     EXPLICIT_VR_LITTLE_ENDIAN,
     STUDY_ROOT_FIND,
@@ -121,3 +123,34 @@ def instance(size: int = 64, uid: str = "1.2.3.4") -> Dataset:
     data_set.SeriesInstanceUID = "1.2.3.1"
     data_set.add_new("PixelData", "OW", bytes(size))
     return data_set
+
+
+def attributes(**values: object) -> Dataset:
+    data_set = Dataset()
+    for keyword, value in values.items():
+        setattr(data_set, keyword, value)
+    return data_set
+
+
+async def answer_echo(peer: ScriptedPeer) -> None:
+    request = await peer.expect_message(CEchoRQ)
+    await peer.send_message(
+        ECHO, CEchoRSP(message_id_being_responded_to=request.message_id, status=0)
+    )
+
+
+def matches(message_id: int, count: int, start: int = 1) -> list[PDataTF]:
+    return [
+        pdu
+        for index in range(start, start + count)
+        for pdu in ScriptedPeer.message_pdus(
+            FIND,
+            CFindRSP(message_id_being_responded_to=message_id, status=0xFF00),
+            encoded(study(index)),
+        )
+    ]
+
+
+def final(message_id: int, status: int) -> list[PDataTF]:
+    response = CFindRSP(message_id_being_responded_to=message_id, status=status)
+    return ScriptedPeer.message_pdus(FIND, response)

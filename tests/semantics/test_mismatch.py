@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import attrs
-import numpy as np
 import pydicom
 import pytest
 import trio
@@ -19,46 +18,21 @@ from pydicom import Dataset
 import dimse_trio as dimse
 from dimse_trio import transcoding
 from dimse_trio.testing import associated_pair
-from interop.samples import SAMPLES, TEST_FILES
+from interop.samples import TEST_FILES
 
-EXPLICIT = dimse.uid_of("ExplicitVRLittleEndian")
-IMPLICIT = dimse.uid_of("ImplicitVRLittleEndian")
-RLE = dimse.uid_of("RLELossless")
-JPEG = dimse.uid_of("JPEGBaseline8Bit")
-JPEG_2000 = dimse.uid_of("JPEG2000Lossless")
-
-RLE_FILE = TEST_FILES / SAMPLES["RLELossless"]
-JPEG_FILE = TEST_FILES / SAMPLES["JPEGBaseline8Bit"]
-NATIVE_FILE = TEST_FILES / "MR_small.dcm"
-DAMAGED_FILE = TEST_FILES / "JPEG2000-embedded-sequence-delimiter.dcm"
-
-
-@attrs.define
-class Shelf:
-    """Keeps what comes, and its transfer syntax."""
-
-    syntaxes: list[str] = attrs.field(factory=list[str])
-    data_sets: list[Dataset] = attrs.field(factory=list[Dataset])
-
-    async def handle_store(self, request: dimse.StoreRequest) -> dimse.Status:
-        self.syntaxes.append(request.transfer_syntax_uid)
-        self.data_sets.append(await request.data_set())
-        return dimse.Status.SUCCESS
-
-
-@attrs.define
-class Source:
-    """Has these to send, by C-GET and by C-MOVE."""
-
-    items: list[Any]
-
-    async def handle_get(self, request: dimse.GetRequest) -> AsyncIterator[Any]:
-        for item in self.items:
-            yield item
-
-    async def handle_move(self, request: dimse.MoveRequest) -> AsyncIterator[Any]:
-        for item in self.items:
-            yield item
+from .mismatches import (
+    DAMAGED_FILE,
+    EXPLICIT,
+    IMPLICIT,
+    JPEG,
+    JPEG_2000,
+    JPEG_FILE,
+    NATIVE_FILE,
+    RLE,
+    RLE_FILE,
+    Shelf,
+    same,
+)
 
 
 def contexts_of(path: Path, *syntaxes: str) -> list[dimse.PresentationContext]:
@@ -74,10 +48,6 @@ async def stored(
         Shelf() if shelf is None else shelf, contexts=contexts_of(path, *accepted)
     ) as association:
         return await association.store(path, on_mismatch=on_mismatch)
-
-
-def same(one: Dataset, other: Dataset) -> bool:
-    return bool(np.array_equal(one.pixel_array, other.pixel_array))
 
 
 # -- error and transcode ---------------------------------------------------------------------------
@@ -370,94 +340,3 @@ def test_groups_for_transcoding_fit_one_association(tmp_path: Path) -> None:
     assert [instance for group in groups for instance in group] == instances
     assert all(size <= 128 for size in sizes)
     assert len(groups) == 3
-
-
-# -- whole jobs and sub-operations ----------------------------------------------------------------
-
-
-def native_only(*paths: Path) -> list[dimse.PresentationContext]:
-    classes = {dimse.Instance.from_file(path).sop_class_uid for path in paths}
-    syntaxes = (EXPLICIT, IMPLICIT)
-    return [dimse.PresentationContext(uid, syntaxes, scp=True) for uid in sorted(classes)]
-
-
-FILES = [RLE_FILE, DAMAGED_FILE, JPEG_FILE, NATIVE_FILE]
-
-
-async def test_a_job_goes_on_and_says_what_became_of_each() -> None:
-    shelf = Shelf()
-    async with dimse.open_server(shelf, contexts=native_only(*FILES)) as server:
-        peer = dimse.RemoteAE("ARCHIVE", "127.0.0.1", server.port)
-        outcomes = await peer.store(FILES, on_mismatch="transcode")
-        refused = await peer.store(FILES)
-    assert [o.stored for o in outcomes] == [True, False, True, True]
-    assert [o.transcoded for o in outcomes] == [True, False, True, False]
-    assert [o.transfer_syntax_uid for o in outcomes] == [EXPLICIT, None, EXPLICIT, EXPLICIT]
-    assert isinstance(outcomes[1].error, dimse.TranscodingError)
-    assert [o.stored for o in refused] == [False, False, False, True]
-
-
-async def test_a_policy_that_fails_fails_its_instances_only() -> None:
-    def policy(mismatch: dimse.Mismatch) -> str:
-        if mismatch.transfer_syntax_uid == RLE:
-            raise dimse.AssociationClosed("of another association")
-        return "transcode"
-
-    async with dimse.open_server(Shelf(), contexts=native_only(*FILES)) as server:
-        peer = dimse.RemoteAE("ARCHIVE", "127.0.0.1", server.port)
-        outcomes = await peer.store([RLE_FILE, JPEG_FILE], on_mismatch=policy)
-    assert [o.stored for o in outcomes] == [False, True]
-
-
-async def moved(policy: Any) -> tuple[dimse.RetrieveResult, Shelf]:
-    shelf = Shelf()
-    async with (
-        dimse.open_server(shelf, contexts=native_only(*FILES)) as station,
-        dimse.open_server(
-            Source(FILES), peers={"WS": ("127.0.0.1", station.port)}, on_mismatch=policy
-        ) as pacs,
-        dimse.open_association("127.0.0.1", pacs.port) as association,
-    ):
-        what = dimse.query("STUDY", StudyInstanceUID="1.2.3")
-        return await association.move(what, destination="WS", check=False), shelf
-
-
-async def got(policy: Any, folder: Path) -> dimse.RetrieveResult:
-    async with dimse.open_server(Source(FILES), on_mismatch=policy) as pacs:
-        contexts = [*dimse.retrieve_contexts([]), *native_only(*FILES)]
-        async with dimse.open_association("127.0.0.1", pacs.port, contexts=contexts) as association:
-            what = dimse.query("STUDY", StudyInstanceUID="1.2.3")
-            return await association.get(what, save_to=folder, check=False)
-
-
-async def test_a_move_transcodes_for_its_destination() -> None:
-    result, shelf = await moved("transcode")
-    damaged = dimse.Instance.from_file(DAMAGED_FILE).sop_instance_uid
-    assert (result.completed, result.failed) == (3, 1)
-    assert result.failed_sop_instance_uids == (damaged,)
-    assert len(shelf.data_sets) == 3
-    for path, came in zip([RLE_FILE, JPEG_FILE, NATIVE_FILE], shelf.data_sets, strict=True):
-        assert same(came, pydicom.dcmread(path))
-
-
-async def test_without_transcoding_a_move_fails_over_them() -> None:
-    result, _ = await moved("error")
-    assert (result.completed, result.failed) == (1, 3)
-
-
-async def test_a_get_transcodes_for_its_requestor(tmp_path: Path) -> None:
-    result = await got("transcode", tmp_path)
-    assert (result.completed, result.failed) == (3, 1)
-    came = {d.SOPInstanceUID: d for d in map(pydicom.dcmread, result.files)}
-    for path in (RLE_FILE, JPEG_FILE, NATIVE_FILE):
-        sent = pydicom.dcmread(path)
-        assert same(came[sent.SOPInstanceUID], sent)
-
-
-async def test_a_servers_policy_is_asked_too(tmp_path: Path) -> None:
-    async def policy(mismatch: dimse.Mismatch) -> str | None:
-        await trio.lowlevel.checkpoint()
-        return EXPLICIT if mismatch.transfer_syntax_uid == RLE else None
-
-    result = await got(policy, tmp_path)
-    assert (result.completed, result.failed) == (2, 2)

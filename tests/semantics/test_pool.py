@@ -16,7 +16,7 @@ from dimse_trio.pool import Pool
 from dimse_trio.protocol.pdus import Abort, ReleaseRP, ReleaseRQ
 from dimse_trio.server import serve_stream
 from dimse_trio.testing import ScriptedPeer
-from test_remote import CancelAfter
+from remote.peers import CancelAfter
 
 Contexts = Sequence[dimse.PresentationContext]
 

@@ -14,7 +14,7 @@ from pydicom import Dataset
 import dimse_trio as dimse
 from dimse_trio.testing import associated_pair
 
-from .test_performed_steps import UNSCHEDULED
+from .performed_steps import UNSCHEDULED
 
 CT = dimse.uid_of("CTImageStorage")
 WORKLIST = dimse.uid_of("ModalityWorklistInformationModelFind")

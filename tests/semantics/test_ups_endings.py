@@ -15,9 +15,8 @@ import dimse_trio as dimse
 from dimse_trio import StepEventType, StepState
 from dimse_trio.testing import associated_pair
 
-from .test_ups import IMAGING, PUSH, a_step, attributes, managed, status_of, worklist
-
-Clock = trio.abc.Clock
+from .procedure_steps import IMAGING, PUSH, Clock, a_step, managed, status_of, worklist
+from .script import attributes
 
 
 @attrs.define

@@ -16,31 +16,7 @@ from pydicom import Dataset
 import dimse_trio as dimse
 from dimse_trio.testing import associated_pair
 
-
-def step(**values: object) -> Dataset:
-    made = Dataset()
-    defaults = {
-        "Modality": "CT",
-        "ScheduledStationAETitle": "SCANNER",
-        "ScheduledProcedureStepStartDate": "20260102",
-        "ScheduledProcedureStepStartTime": "0900",
-        "ScheduledPerformingPhysicianName": "Who^Doctor",
-        "ScheduledProcedureStepID": "S1",
-    }
-    for keyword, value in (defaults | values).items():
-        setattr(made, keyword, value)
-    return made
-
-
-def item(name: str, *steps: Dataset, **values: object) -> Dataset:
-    made = Dataset()
-    made.SpecificCharacterSet = "ISO_IR 192"
-    made.PatientName, made.PatientID = f"{name}^X", name
-    made.StudyInstanceUID = "2.25.7"
-    made.ScheduledProcedureStepSequence = list(steps)
-    for keyword, value in values.items():
-        setattr(made, keyword, value)
-    return made
+from .worklists import item, step
 
 
 def write(folder: Path, made: Dataset, suffix: str = "json") -> Path:

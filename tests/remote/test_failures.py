@@ -16,16 +16,10 @@ from pydicom import Dataset
 
 import dimse_trio as dimse
 from dimse_trio.testing import dcmtk as programs
-from test_remote import Leaky, Taker, instance, remote, until, write
+
+from .peers import Leaky, Taker, instance, remote, until
 
 STUDY = dimse.query("STUDY", StudyInstanceUID="1.2")
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> list[Path]:
-    folder = tmp_path / "files"
-    folder.mkdir()
-    return [write(folder / f"{n:02}.dcm", instance(f"1.2.3.{n}")) for n in range(20)]
 
 
 def leaky(files: list[Path], forgets: int = 0) -> Leaky:
