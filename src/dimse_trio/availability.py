@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 INSTANCE_AVAILABILITY = uid_of("InstanceAvailabilityNotification")
 _WORKITEMS = "PerformedWorkitemCodeSequence"
-_RETRIEVE_AE_TITLE = 0x00080054
+_RETRIEVE_AE_TITLE, _INSTANCE_AVAILABILITY = 0x00080054, 0x00080056
 
 
 def availability_contexts() -> list[PresentationContext]:
@@ -221,15 +221,14 @@ def _series_item(uid: str, instances: Sequence[AvailableInstance]) -> Dataset:
 def _instances(series: Dataset) -> tuple[AvailableInstance, ...]:
     found: list[AvailableInstance] = []
     for item in items_of(series, "ReferencedSOPSequence"):
-        availability = text_of(item, "InstanceAvailability")
-        if not availability:
+        if not (terms := [each for each in values_of(item, _INSTANCE_AVAILABILITY) if each]):
             raise not_given(item, "InstanceAvailability")
-        if availability not in InstanceAvailability.__members__:
+        if len(terms) > 1 or terms[0] not in InstanceAvailability.__members__:
             raise InvalidReferences("InstanceAvailability is none of its terms")
         if not (titles := [each for each in values_of(item, _RETRIEVE_AE_TITLE) if each]):
             raise not_given(item, "RetrieveAETitle")
         found.append(
-            AvailableInstance(referenced_in(item), InstanceAvailability(availability), titles[0])
+            AvailableInstance(referenced_in(item), InstanceAvailability(terms[0]), titles[0])
         )
     if not found:
         raise not_given(series, "ReferencedSOPSequence")

@@ -160,10 +160,10 @@ class Link:
             return await self._associate(request)
         except AssociationAborted as error:
             # of a client certificate that it misses, a TLS 1.3 peer tells only now
-            why = self._transport.tls_end
-            if why is None:
+            if (why := self._transport.tls_end) is None:
                 raise
-            raise ConnectionFailed(f"no TLS connection to {self.peer_address}: {why}") from error
+            peer = self.peer_address or "the peer"  # whom a socket that is reset no longer knows
+            raise ConnectionFailed(f"no TLS connection to {peer}: {why}") from error
 
     async def _associate(self, request: AssociateRQ) -> Negotiated:
         async with self._transport.lock:

@@ -84,9 +84,15 @@ class PerformedSeries:
     attributes: dict[str, Any] = attrs.field(factory=dict[str, Any], repr=False, kw_only=True)
 
     def item(self) -> Dataset:
-        """The item of the Performed Series Sequence."""
+        """The item of the Performed Series Sequence.
+
+        Raises:
+            LocalProtocolError: An attribute is not what it should be.
+        """
         from pydicom import Dataset
 
+        if not isinstance(self.attributes, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise LocalProtocolError("attributes of a series are values by keyword")
         item = Dataset()
         check_value("SeriesInstanceUID", "UI", self.series_instance_uid)
         item.SeriesInstanceUID = self.series_instance_uid

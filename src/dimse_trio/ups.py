@@ -34,6 +34,7 @@ from .protocol.ups import (
 )
 from .ups_attributes import (
     CREATED_EMPTY,
+    PRIORITIES,
     changes,
     copied,
     date_time,
@@ -123,10 +124,13 @@ class UnifiedProcedureSteps:
             more: Attributes by keyword, which go before `attributes`.
 
         Raises:
-            LocalProtocolError: A keyword is none, or a value none of its VR.
+            LocalProtocolError: A keyword is none, or a value none of its VR; the priority is no
+                such word.
         """
         from pydicom import Dataset
 
+        if priority not in PRIORITIES:
+            raise LocalProtocolError(f"priority is {', '.join(PRIORITIES)}, not {priority!r}")
         step = Dataset()
         for keyword in CREATED_EMPTY:
             setattr(step, keyword, None if not keyword.endswith("Sequence") else [])

@@ -31,6 +31,7 @@ _FIND_KEYS = (
 )
 _FIND_SEQUENCES = ("ScheduledWorkitemCodeSequence", "ScheduledStationNameCodeSequence")
 
+PRIORITIES = ("HIGH", "MEDIUM", "LOW")
 RELATIONSHIP = (
     "PatientName",
     "IssuerOfPatientID",

@@ -13,7 +13,7 @@ from .protocol.status import Status
 from .protocol.uids import EXPLICIT_VR_LITTLE_ENDIAN
 from .protocol.ups import UPS_PUSH, StepState, required_in
 from .requests import is_uid
-from .ups_attributes import RELATIONSHIP, copied, date_time
+from .ups_attributes import PRIORITIES, RELATIONSHIP, copied, date_time
 from .ups_claim import UNSPECIFIED_REASON
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _NEVER_EMPTIED = (
 )
 """Type 1 in an N-SET."""
 _ENUMERATED = {
-    "ScheduledProcedureStepPriority": ("HIGH", "MEDIUM", "LOW"),
+    "ScheduledProcedureStepPriority": PRIORITIES,
     "InputReadinessState": ("INCOMPLETE", "UNAVAILABLE", "READY"),
 }
 _CREATED_EMPTY = (

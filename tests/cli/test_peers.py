@@ -81,6 +81,14 @@ def test_a_wrong_peers_file(
     run_here("echo", "A").check(2, says)
 
 
+async def test_a_wrong_entry_of_a_peers_file_is_no_matter_to_others(tmp_path: Path) -> None:
+    async with dimse.open_server(Keeper(tmp_path), ae_title="KEEPER") as server:
+        path = write_peers(tmp_path / "peers.toml", server.port)
+        path.write_text(path.read_text() + "\n[WRONG]\nport = 1\n")
+        (await run("echo", "KEEPER", "--peers-file", path)).check_done()
+        (await run("echo", "WRONG", "--peers-file", path)).check(2, "[WRONG] lacks host")
+
+
 async def test_a_name_that_is_in_no_peers_file_gets_a_hint(tmp_path: Path) -> None:
     write_peers(tmp_path / "peers.toml", 1)
     ended = await run("echo", "KEEPR.invalid", cwd=tmp_path)

@@ -105,6 +105,9 @@ async def test_what_is_no_notice_is_refused(
         ("StudyInstanceUID", "a", dimse.Status.INVALID_ATTRIBUTE_VALUE),
         ("ReferencedSeriesSequence", [], dimse.Status.MISSING_ATTRIBUTE_VALUE),
         ("ReferencedPerformedProcedureStepSequence", [Dataset()], dimse.Status.MISSING_ATTRIBUTE),
+        ("InstanceAvailability", "", dimse.Status.MISSING_ATTRIBUTE_VALUE),
+        ("InstanceAvailability", "SOON", dimse.Status.INVALID_ATTRIBUTE_VALUE),
+        ("InstanceAvailability", ["ONLINE", "NEARLINE"], dimse.Status.INVALID_ATTRIBUTE_VALUE),
     ],
 )
 async def test_what_has_no_value_or_none_that_can_be_is_refused(
@@ -112,7 +115,10 @@ async def test_what_has_no_value_or_none_that_can_be_is_refused(
 ) -> None:
     workstation = Workstation()
     attributes = NOTICE.to_data_set()
-    attributes.add_new(keyword, "SQ" if isinstance(value, list) else "LO", value)
+    item = attributes
+    if keyword not in attributes:
+        [item, *_] = attributes.ReferencedSeriesSequence[0].ReferencedSOPSequence
+    item[keyword].value = value
     async with associated_pair(workstation, contexts=CONTEXTS) as association:
         result = await association.n_create(NOTIFICATION, "1.2", attributes, check=False)
     assert result.status == status

@@ -47,6 +47,10 @@ WHO = {"Modality": "CT", "PerformedStationAETitle": "SCANNER"}
         (lambda: dimse.PerformedSeries("abc", "HEAD").item(), "SeriesInstanceUID .* UI"),
         (lambda: dimse.PerformedSeries("1.2", "HEAD", ["1.2.3"]).item(), "refers to an instance"),
         (
+            lambda: dimse.PerformedSeries("1.2", "HEAD", attributes=None).item(),  # type: ignore[arg-type]
+            "values by keyword",
+        ),
+        (
             lambda: dimse.PerformedSeries("1.2", "H", [("1.2.3", CT)]).item(),
             "other way round",
         ),
@@ -108,6 +112,7 @@ async def test_a_procedure_step_of_what_is_none_is_refused() -> None:
                 (ups.create("Step", Rows="7"), "Rows .* VR US"),
                 (ups.create("Step", PatientNam="X"), "PatientNam"),
                 (ups.create("Step", ScheduledProcedureStepPriority="so so"), "VR CS"),
+                (ups.create("Step", priority="URGENT"), "HIGH, MEDIUM, LOW, not 'URGENT'"),
                 (association.notify_availability("x"), "AvailabilityNotice"),  # type: ignore[arg-type]
             ):
                 with pytest.raises(dimse.LocalProtocolError, match=message):

@@ -26,7 +26,7 @@ CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 DEFAULT_AE_TITLE = "DIMSE-TRIO"
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-_ADDRESS = re.compile(r"^(no TLS connection to )\S+:\d+:")
+_ADDRESS = re.compile(r"^(no TLS connection to )(?:\S+:\d+|the peer):")
 PORT = click.IntRange(0, 65535)
 
 

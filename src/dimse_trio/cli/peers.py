@@ -121,20 +121,19 @@ def config_folder() -> Path:
     return Path(base).expanduser() / "dimse-trio"
 
 
-def read_peers(path: Path) -> dict[str, Peer]:
-    """The peers of a file, by name.
+def _entries(path: Path) -> dict[str, object]:
+    """What a peers file has by name; whether an entry can be is seen when it is wanted.
 
     Raises:
-        click.UsageError: It cannot be read, is no TOML, or has an entry that cannot be.
+        click.UsageError: It cannot be read, or is no TOML.
     """
     try:
         with path.open("rb") as file:
-            table = tomllib.load(file)
+            return tomllib.load(file)
     except OSError as error:
         raise click.UsageError(f"{path}: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise click.UsageError(f"{path}: not TOML: {error}") from error
-    return {name: _peer(path, name, entry) for name, entry in table.items()}
 
 
 _KEYS: dict[str, type] = {
@@ -194,12 +193,13 @@ def find_peer(text: str, peers_file: str | None) -> Peer:
     """The peer that a command line names.
 
     Raises:
-        click.UsageError: It is neither an address nor a name that can be looked up.
+        click.UsageError: It is neither an address nor a name that can be looked up, or the entry
+            of that name is wrong.
     """
     path = find_peers_file(peers_file)
-    peers = {} if path is None else read_peers(path)
-    if text in peers:
-        return peers[text]
+    peers = {} if path is None else _entries(path)
+    if path is not None and text in peers:
+        return _peer(path, text, peers[text])
     host, port = parse_address(text)
     hint = ""
     if path is not None and port is None:
