@@ -41,12 +41,23 @@ def name_of(path: Path) -> str:
 
 
 def test_modules_are_short_enough_to_be_read_in_one_sitting() -> None:
+    modules = {name_of(path): path for path in SOURCES} | {
+        str(path.relative_to(ROOT)): path
+        for folder in ("tests", "examples", "benchmarks", "fuzz", "tools")
+        for path in (ROOT / folder).rglob("*.py")
+    }
     long = {
-        name_of(path): lines
-        for path in SOURCES
+        name: lines
+        for name, path in modules.items()
         if (lines := len(path.read_text().splitlines())) > MAX_LINES
     }
     assert {name: lines for name, lines in long.items() if name not in TABLES} == {}
+
+
+def test_no_test_module_imports_another() -> None:
+    importing = re.compile(r"^\s*(?:from|import)\s.*\btest_", re.MULTILINE)
+    modules = sorted((ROOT / "tests").rglob("*.py"))
+    assert [path.name for path in modules if importing.search(path.read_text())] == []
 
 
 def test_modules_say_what_they_are_about() -> None:
