@@ -45,7 +45,7 @@ from .protocol.pdus import AssociateRJ, AssociateRQ
 from .protocol.state import State
 from .protocol.upper_layer import Role
 from .requests import Admission, AssociationRequest
-from .settings import ServerSettings
+from .settings import ServerSettings, destination_of
 from .tls import TLSHandshakeError, handshake
 from .transport import peer_address_of
 
@@ -266,14 +266,17 @@ class Acceptor:
         settings = self._settings
         resolve = method_of(settings.handler, "resolve_destination")
 
-        async def from_peers(ae_title: str) -> Destination | None:
-            same = (p for t, p in settings.peers.items() if settings.same_title(t, ae_title))
-            return next(same, None)
+        async def resolved(ae_title: str) -> Destination | None:
+            if resolve is None:
+                same = (p for t, p in settings.peers.items() if settings.same_title(t, ae_title))
+                return next(same, None)
+            found = await resolve(ae_title)
+            return None if found is None else destination_of(found, resolve.__qualname__)
 
         return Environment(
             handler=settings.handler,
             accept_invalid_uids=settings.accept_invalid_uids,
-            resolve_destination=resolve or from_peers,
+            resolve_destination=resolved,
             open_sub_association=self._sub_association_opener(
                 settings.ae_title or request.called_ae_title or DEFAULT_AE_TITLE
             ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakValueDictionary
 
 import attrs
@@ -144,7 +144,10 @@ class StorageCommitmentProvider(EchoSCP):
 
     async def _judge(self, reference: SOPReference) -> FailureReason | None:
         try:
-            return await self.committed(reference)
+            reason: Any = await self.committed(reference)
+            if reason is None or (type(reason) is not bool and reason in range(1, 1 << 16)):
+                return cast("FailureReason | None", reason)
+            raise HandlerError(f"it returned {reason!r}, neither None nor a FailureReason")
         except Exception as error:  # the subclass's: its other instances can still be judged
             logger.error("%s.committed failed", type(self).__name__, exc_info=error)
             return FailureReason.PROCESSING_FAILURE

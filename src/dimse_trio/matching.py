@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
+from .attributes import check_data_set
+
 if TYPE_CHECKING:
     from pydicom import DataElement, Dataset
 
@@ -36,6 +38,7 @@ _CHARSET_VRS = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
 _LENGTH_TO_END, _TIMEZONE_OFFSET_FROM_UTC = 0x00080001, 0x00080201
 _SPECIFIC_CHARACTER_SET, _LEVEL, _VIEW = 0x00080005, 0x00080052, 0x00080053
 _NO_KEYS = (_LENGTH_TO_END, _SPECIFIC_CHARACTER_SET, _LEVEL, _VIEW)
+_FIRST = 0x00080000
 
 
 @attrs.frozen
@@ -135,6 +138,7 @@ class CompiledQuery:
 
     def matches(self, data_set: Dataset) -> bool:
         """Whether a record matches."""
+        check_data_set("a record", data_set)
         missing = self.options.missing_matches
         if not self.accepts(lambda tag: values_of(data_set, tag)):
             return False
@@ -195,18 +199,14 @@ def compile_query(identifier: Dataset, *, options: MatchingOptions = _DEFAULT) -
     Group lengths, groups below 0008 and what says how to read the identifier (Specific Character
     Set, Query/Retrieve Level) are no keys. A value that its VR does not allow is taken as written.
     """
-    keys = [_key(identifier, tag, options) for tag in sorted(identifier.keys()) if _is_key(tag)]
+    tags = sorted({*identifier.keys()}.difference(_NO_KEYS))
+    keys = [_key(identifier, tag, options) for tag in tags if tag >= _FIRST and tag & 0xFFFF]
     ranges: list[_DateTimeRange] = []
     if options.combined_datetime:
         ranges = list(_combined(keys))
-        tags = {tag for pair in ranges for tag in (pair.date, pair.time)}
-        keys = [attrs.evolve(key, accepts=None) if key.tag in tags else key for key in keys]
+        both = {tag for pair in ranges for tag in (pair.date, pair.time)}
+        keys = [attrs.evolve(key, accepts=None) if key.tag in both else key for key in keys]
     return CompiledQuery(identifier, options, tuple(keys), tuple(ranges))
-
-
-def _is_key(tag: int) -> bool:
-    group, element = tag >> 16, tag & 0xFFFF
-    return group >= 0x0008 and element != 0 and tag not in _NO_KEYS
 
 
 def _key(identifier: Dataset, tag: int, options: MatchingOptions) -> Key:

@@ -90,12 +90,11 @@ def _reply(method: Callable[..., Any], returned: object) -> Reply:
     reply: Reply | None = None
     if isinstance(returned, Reply):
         reply = returned
-    elif isinstance(returned, int) and not isinstance(returned, bool):
+    elif is_final(returned):
         reply = Reply(returned)
     elif hasattr(returned, "iterall"):
         reply = Reply(data_set=cast("Any", returned))
-    status: object = None if reply is None else reply.status
-    if reply is None or not isinstance(status, int) or not is_final(status):
+    if reply is None or not is_final(reply.status):
         raise HandlerError(
             f"{method.__qualname__} returned {type(returned).__name__}; it must return a final"
             " Status, a data set, or a Reply"

@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from math import inf
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 import attrs
 import trio
@@ -88,8 +88,13 @@ class Final:
     comment: str | None = None
 
 
-def is_final(status: int) -> bool:
-    """Whether a handler may end an operation with this status: 16 bits, and not pending."""
+def is_final(status: object) -> TypeGuard[int]:
+    """Whether a handler may end an operation with this: a status of 16 bits, and not pending.
+
+    Nor `False`, which would be Success, or `True`.
+    """
+    if not isinstance(status, int) or isinstance(status, bool):
+        return False
     return 0 <= status <= 0xFFFF and not Status(status).is_pending
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import aclosing
+from functools import wraps
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 import attrs
 import trio
 
 from . import datasets
+from .errors import HandlerError
 from .incoming import IncomingDataSet
 from .part10 import file_header
 from .protocol.extended import QueryOptions
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
     from .association import Association
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 SHORT = 1 << 14
 """An identifier up to this many bytes is decoded in the event loop."""
@@ -65,18 +71,38 @@ class MoveOriginator:
     message_id: int | None
 
 
+_Called: TypeAlias = tuple[str, Coroutine[Any, Any, Any]]
+"""A method, and what it has returned."""
+
+
+def _to_be_awaited(
+    method: Callable[Concatenate[StoreRequest, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[StoreRequest, P], Coroutine[Any, Any, T]]:
+    """A method of `StoreRequest` that has to be awaited until the request is answered."""
+
+    @wraps(method)
+    def call(self: StoreRequest, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+        coroutine = method(self, *args, **kwargs)
+        self._called.append((method.__name__, coroutine))  # pyright: ignore[reportPrivateUsage]
+        return coroutine
+
+    return call
+
+
 @attrs.frozen
 class StoreRequest:
     """A C-STORE: an instance that is arriving (PS3.7 §9.1.1).
 
     The data set can be taken once, in one of three ways: `save_as`, `chunks`, `data_set`. It is
-    streamed; what a handler leaves unread is received and dropped.
+    streamed; what a handler leaves unread is received and dropped. An `await` that was forgotten
+    is a failure of the handler, not an instance that has been stored.
     """
 
     association: Association = attrs.field(repr=False)
     context: AcceptedContext
     message: CStoreRQ
     _data: IncomingDataSet = attrs.field(repr=False)
+    _called: list[_Called] = attrs.field(init=False, factory=list[_Called], repr=False, eq=False)
 
     @property
     def sop_class_uid(self) -> str:
@@ -117,6 +143,7 @@ class StoreRequest:
             source_ae_title=self.association.peer_ae_title,
         )
 
+    @_to_be_awaited
     async def save_as(self, path: str | os.PathLike[str]) -> None:
         """Write the instance to a DICOM file: the data set as it comes behind a new header.
 
@@ -161,8 +188,11 @@ class StoreRequest:
         """
         return self._data.chunks()
 
+    @_to_be_awaited
     async def data_set(self) -> Dataset:
         """The data set as a pydicom `Dataset` with `file_meta`, all of it in memory.
+
+        Its own `save_as` writes a DICOM file.
 
         Raises:
             DataSetError: It cannot be read.
@@ -177,7 +207,18 @@ class StoreRequest:
         meta.MediaStorageSOPInstanceUID = UID(self.sop_instance_uid)
         meta.TransferSyntaxUID = UID(self.transfer_syntax_uid)
         data_set.file_meta = meta
+        data_set.preamble = bytes(128)  # without, pydicom would write no file that it reads again
         return data_set
+
+    def check_awaited(self) -> None:
+        """Refuse to acknowledge an instance that was to be taken, and was not.
+
+        Raises:
+            HandlerError: What takes it was called, and never awaited.
+        """
+        for name, coroutine in self._called:
+            if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                raise HandlerError(f"{name}(…) was called, and never awaited: await {name}(…)")
 
 
 def _write(file: IO[bytes] | None, part: Path, block: list[bytes]) -> IO[bytes]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
@@ -15,7 +15,14 @@ import trio
 
 from . import datasets
 from .contexts import contexts_for, split_instances
-from .errors import AssociationError, ContextNotAccepted, DataSetError, InvalidFile, StatusError
+from .errors import (
+    AssociationError,
+    ContextNotAccepted,
+    DataSetError,
+    HandlerError,
+    InvalidFile,
+    StatusError,
+)
 from .part10 import Instance, path_of
 from .performance import Final, OperationCancelled, Performance
 from .protocol.messages import CGetRQ, CMoveRQ
@@ -80,7 +87,7 @@ class SubOperations:
 
 
 async def _collect(
-    performance: Performance, items: AsyncIterator[Any]
+    performance: Performance, method: Callable[..., AsyncIterator[Any]], request: Any
 ) -> tuple[list[Any], SubOperations]:
     """What a handler yields, read as far as sending needs it, and the counts to begin with.
 
@@ -91,6 +98,11 @@ async def _collect(
 
     async def take(item: Any) -> None:
         nonlocal unsendable
+        if path_of(item) is None and not (isinstance(item, Instance) or hasattr(item, "iterall")):
+            raise HandlerError(
+                f"{method.__qualname__} yielded a {type(item).__name__}; instances are paths,"
+                " Instances or pydicom data sets, one at a time"
+            )
         try:
             path = path_of(item)
             instance = item if path is None else Instance.from_file(path)
@@ -101,7 +113,7 @@ async def _collect(
         else:
             instances.append(instance)
 
-    await performance.each(items, take)
+    await performance.each(method(request), take)
     return instances, SubOperations(len(instances), failed=unsendable)
 
 
@@ -176,7 +188,7 @@ async def perform_get(performance: Performance) -> Final:
         performance.association, performance.context, performance.identifier, message=message
     )
     await performance.step(request.prepare)
-    instances, counts = await _collect(performance, performance.method("handle_get")(request))
+    instances, counts = await _collect(performance, performance.method("handle_get"), request)
     policy = _interruptible(performance)
     for item in instances:
         status: Status | None = None
@@ -205,7 +217,7 @@ async def perform_move(performance: Performance) -> Final:
         raise StatusError(
             Status.MOVE_DESTINATION_UNKNOWN, f"unknown destination {request.destination}"
         )
-    instances, counts = await _collect(performance, method(request))
+    instances, counts = await _collect(performance, method, request)
     try:
         transcode = performance.environment.on_mismatch != "error"
         for group in split_instances(instances, transcode=transcode):

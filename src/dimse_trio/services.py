@@ -55,11 +55,13 @@ async def _perform_store(performance: Performance) -> int:
         raise StatusError(Status.INVALID_SOP_INSTANCE, "SOP Instance UID is not a UID")
     operation = performance.exchange.storing_operation
     method = performance.method("handle_store") if operation is None else operation.receive
-    return _status(method, await performance.step(method, request))
+    status = _status(method, await performance.step(method, request))
+    request.check_awaited()
+    return status
 
 
 def _status(method: Callable[..., Any], returned: object) -> int:
-    if isinstance(returned, int) and is_final(returned):
+    if is_final(returned):
         return returned
     raise HandlerError(
         f"{method.__qualname__} returned {returned!r}; it must return a final Status"

@@ -105,10 +105,18 @@ class ServerOptions(TypedDict, total=False):
 
 def _destinations(peers: PeerMap | None) -> Mapping[str, Destination]:
     check_peers(peers)
-    return {check_ae_title(title): _destination(title, p) for title, p in (peers or {}).items()}
+    return {
+        check_ae_title(title): destination_of(peer, f"peers, for {title!r},")
+        for title, peer in (peers or {}).items()
+    }
 
 
-def _destination(title: str, peer: object) -> Destination:
+def destination_of(peer: object, who: str) -> Destination:
+    """A destination that was given as one, or as host and port.
+
+    Raises:
+        LocalProtocolError: It was given otherwise; `who` did.
+    """
     match peer:
         case Destination():
             return peer
@@ -116,7 +124,7 @@ def _destination(title: str, peer: object) -> Destination:
             return Destination(host, port)
         case _:
             raise LocalProtocolError(
-                f"peers has {peer!r} for {title!r}: write Destination(host, port) or (host, port)"
+                f"{who} has {peer!r}: write Destination(host, port) or (host, port)"
             )
 
 
