@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 import attrs
 import trio
 
+from .attributes import check_value
 from .errors import AssociationError, DimseError, HandlerError, StatusError
 from .handlers import EchoSCP
 from .protocol.negotiation import PresentationContext
@@ -152,10 +153,20 @@ class StorageCommitmentProvider(EchoSCP):
             logger.error("%s.committed failed", type(self).__name__, exc_info=error)
             return FailureReason.PROCESSING_FAILURE
 
+    def _title_for(self, request: NActionRequest) -> str | None:
+        """What `retrieve_ae_title` says; nothing if that fails, or is nothing to be sent."""
+        try:
+            if (title := self.retrieve_ae_title(request)) is not None:
+                check_value("RetrieveAETitle", "AE", title)
+            return title
+        except Exception as error:  # the subclass's: what is committed is so in any case
+            logger.error("%s.retrieve_ae_title failed", type(self).__name__, exc_info=error)
+            return None
+
     async def _report(self, transaction: _Transaction, failed: Sequence[FailedReference]) -> None:
         """Send the report, on the association of the request or on one of its own."""
         request = transaction.request
-        title = self.retrieve_ae_title(request)
+        title = self._title_for(request)
         information = await aside(
             lambda: _information(transaction, failed, title), len(transaction.references)
         )
@@ -180,6 +191,8 @@ class StorageCommitmentProvider(EchoSCP):
                     delivered = await _send(association, event_type, information)
             except DimseError as error:  # after the answer, it takes nothing back
                 logger.info("reporting storage commitment to %s: %s", peer, error)
+            except Exception as error:  # of resolve_destination, which may do better the next time
+                logger.error("reporting storage commitment to %s failed", peer, exc_info=error)
             if delivered:
                 return
             if delivered is False:

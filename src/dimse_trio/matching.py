@@ -137,7 +137,7 @@ class CompiledQuery:
         return True
 
     def matches(self, data_set: Dataset) -> bool:
-        """Whether a record matches."""
+        """Whether a record matches; `LocalProtocolError` if it is no data set."""
         check_data_set("a record", data_set)
         missing = self.options.missing_matches
         if not self.accepts(lambda tag: values_of(data_set, tag)):

@@ -218,6 +218,7 @@ class StoreRequest:
         """
         for name, coroutine in self._called:
             if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                coroutine.close()  # or Python would warn of it whenever it is collected
                 raise HandlerError(f"{name}(…) was called, and never awaited: await {name}(…)")
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypedDict, Unpack, c
 import trio
 
 from . import datasets
+from .attributes import check_data_set
 from .character_sets import encode_answer
 from .errors import DataSetError, HandlerError, StatusError
 from .handlers import EchoSCP
@@ -109,9 +110,13 @@ def worklist_matches(identifier: Dataset, items: Iterable[Dataset]) -> Iterator[
     Args:
         identifier: The request's identifier.
         items: Worklist items, each with a Scheduled Procedure Step Sequence.
+
+    Raises:
+        LocalProtocolError: An item is no data set.
     """
     compiled = compile_query(identifier, options=_OPTIONS)
     for item in items:
+        check_data_set("an item", item)
         for single in _single_steps(item):
             if compiled.matches(single):
                 yield compiled.response(single)

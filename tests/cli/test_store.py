@@ -6,6 +6,9 @@ import csv
 import io
 import shutil
 import signal
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,12 @@ import pytest
 import trio
 
 import dimse_trio as dimse
+from dimse_trio.cli.errors import ExitCode
+from dimse_trio.cli.options import Client
+from dimse_trio.cli.output import Format
+from dimse_trio.cli.peers import TLSOptions, find_peer
+from dimse_trio.cli.running import Work
+from dimse_trio.cli.store import _Sending
 
 from .program import Ended, Keeper, Running, run, served
 
@@ -244,21 +253,103 @@ async def test_a_failure_status_is_the_files_alone(empty: Keeper, files: list[Pa
     assert len(empty.files) == 2
 
 
-async def test_an_association_lost_midway_says_what_was_sent(
+class Leaving(Keeper):
+    """Aborts the association at some instances, so often, and may reject those that follow."""
+
+    leaves_at: frozenset[str] = frozenset()
+    times: float = inf
+    rejects = False
+
+    @asynccontextmanager
+    async def handle_association(self, request: dimse.AssociationRequest) -> AsyncGenerator[None]:
+        if self.rejects:
+            raise dimse.Reject(dimse.RejectReason.NO_REASON_GIVEN)
+        yield
+
+    async def handle_store(self, request: dimse.StoreRequest) -> dimse.Status:
+        if request.sop_instance_uid in self.leaves_at and self.times:
+            self.times -= 1
+            await request.association.abort()
+            return dimse.Status.PROCESSING_FAILURE  # which nobody hears
+        return await Keeper.handle_store(self, request)
+
+
+async def test_an_association_that_ends_midway_is_opened_again(
     files: list[Path], tmp_path: Path
 ) -> None:
-    class Leaving(Keeper):
-        async def handle_store(self, request: dimse.StoreRequest) -> dimse.Status:
-            if len(self.files) == 2:
-                await request.association.abort()
-            return await Keeper.handle_store(self, request)
-
     handler = Leaving(tmp_path / "kept")
+    handler.leaves_at, handler.times = frozenset([uid_of(files[2])]), 1
+    async with served(handler) as peer:
+        ended = await run("store", *peer, *files[:5])
+    assert summary(ended.check_done()).startswith("5 sent, 0 failed, ")
+    assert len(handler.files) == 5
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+async def test_a_file_that_ends_each_association_keeps_none_of_the_others(
+    files: list[Path], tmp_path: Path, jobs: int
+) -> None:
+    handler = Leaving(tmp_path / "kept")
+    handler.leaves_at = frozenset(map(uid_of, files[1:3]))
+    async with served(handler) as peer:
+        ended = await run("store", *peer, *files[:5], "--jobs", jobs)
+    assert ended.code == 1
+    assert summary(ended).startswith("3 sent, 2 failed, ")
+    assert len(handler.files) == 3
+    assert sorted(ended.errors) == [
+        f"dimse-trio: {path}: not sent: association aborted by the peer's application"
+        " (service-user)"
+        for path in files[1:3]
+    ]
+
+
+async def test_a_peer_that_takes_no_association_any_more_says_what_was_sent(
+    files: list[Path], tmp_path: Path
+) -> None:
+    class Gone(Leaving):
+        async def handle_store(self, request: dimse.StoreRequest) -> dimse.Status:
+            self.rejects = request.sop_instance_uid in self.leaves_at
+            return await super().handle_store(request)
+
+    handler = Gone(tmp_path / "kept")
+    handler.leaves_at = frozenset([uid_of(files[2])])
     async with served(handler) as peer:
         ended = await run("store", *peer, *files[:5], "--json")
-    ended.check(4, "aborted", "2 of 5 instances were sent", f"not {files[2]} and 2 more")
+    ended.check(4, "rejected", "2 of 5 instances were sent", f"not {files[3]} and 2 more")
     assert [row["status"] for row in ended.objects] == [0, 0, None, None, None]
-    assert all("not sent: association aborted" in row["error"] for row in ended.objects[2:])
+    assert all("not sent: association rejected" in row["error"] for row in ended.objects[2:])
+
+
+async def test_a_peer_that_answers_nothing_is_not_asked_for_ever(
+    files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Silent(Keeper):
+        async def handle_store(self, request: dimse.StoreRequest) -> dimse.Status:
+            self.associations += 1
+            await trio.sleep_forever()
+
+    handler = Silent(tmp_path / "kept")
+    async with served(handler) as (address, *_):
+        client = Client(
+            peer=find_peer(address, None),
+            called_ae_title="KEEPER",
+            calling_ae_title="US",
+            timeout=None,
+            timeouts=dimse.Timeouts(response=0.3),
+            max_pdu_length=None,
+            ssl_context=None,
+            tls=TLSOptions(),
+            user_identity=None,
+        )
+        work = Work()
+        sending = _Sending(work, client, jobs=1, on_mismatch="error", format=Format.TABLE)
+        code = await work.run(lambda _: sending.run(tuple(map(str, files[:5]))), None)
+    said = capsys.readouterr()
+    assert code == ExitCode.TIMED_OUT
+    assert handler.associations == 2
+    for path in files[:2]:
+        assert f"dimse-trio: {path}: not sent: " in said.err
+    assert said.out.startswith("0 sent, 5 failed, ")
 
 
 async def test_jobs_are_associations_at_a_time(files: list[Path], tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
@@ -89,6 +92,7 @@ def create(
 ) -> ExitCode:
     """Write the file OUTPUT: an instance, a worklist item, or the keys of a query.
 
+    Standard output is - as OUTPUT.
     Keys are those of find, with items of sequences by number: without one the item is made. KEY=
     is an empty value. Private attributes come from the template or JSON: a key changes those that
     are there. A UID of the value `new` is made, too. The template comes first, then JSON, new UIDs,
@@ -109,8 +113,8 @@ def create(
         raise click.UsageError("nothing to write: give KEY=VALUE, --template or --from-json")
     if template == from_json == "-":
         raise click.UsageError("standard input is --template's or --from-json's")
-    path = Path(output)
-    if path.exists() and not force:
+    path = None if output == "-" else Path(output)
+    if path is not None and path.exists() and not force:
         raise CommandFailed(f"{output} is there already: --force overwrites it")
     try:
         data_set, syntax = _data_set(template, from_json)
@@ -122,11 +126,20 @@ def create(
             before = sop_uids(data_set)
             apply_settings(data_set, settings)
             drop_uids(data_set, before - sop_uids(data_set))
-        with writing(path) as file:
+        with _to_stdout() if path is None else writing(path) as file:
             write(data_set, file, wanted)
     except CommandFailed as error:
         raise CommandFailed(f"{output}: {error}", error.code) from error
     return ExitCode.DONE
+
+
+@contextmanager
+def _to_stdout() -> Generator[BinaryIO]:
+    """A file that is printed when the block ends well."""
+    file = io.BytesIO()
+    yield file
+    sys.stdout.buffer.write(file.getbuffer())
+    sys.stdout.buffer.flush()
 
 
 def _data_set(template: str | None, from_json: str | None) -> tuple[Dataset, str | None]:

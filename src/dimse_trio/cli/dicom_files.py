@@ -70,17 +70,28 @@ class File:
         return str(self.meta.get("TransferSyntaxUID") or "")
 
 
-async def expand(paths: Iterable[str]) -> list[tuple[Path, Path]]:
-    """Files, those in folders too, each with its name from the folder on."""
+async def expand(paths: Iterable[str], *, stdin: bool = False) -> list[tuple[Path, Path]]:
+    """Files, those in folders too, each with its name from the folder on.
+
+    Only where `stdin` says so, and only as a path of its own, `-` is standard input.
+    """
     found: list[tuple[Path, Path]] = []
-    for path in map(Path, paths):
+    for name in paths:
+        path = Path(name)
         if not os.path.isdir(path):  # noqa: ASYNC240 - as fast as a look at a name
-            found.append((path, Path(path.name)))
+            found.append((path if stdin and name == "-" else _not_stdin(path), Path(path.name)))
             continue
         instances, others = await dimse.scan_files(path)
         files = sorted([file.path for file in instances] + [file.path for file in others])
-        found += [(file, file.relative_to(path) if file != path else path) for file in files]
+        found += [
+            (_not_stdin(file), file.relative_to(path) if file != path else path) for file in files
+        ]
     return found
+
+
+def _not_stdin(path: Path) -> Path:
+    """The path of a file, which one in the current folder that is named `-` is, too."""
+    return path.absolute() if str(path) == "-" else path
 
 
 @contextmanager

@@ -75,7 +75,7 @@ async def _dump(
     output = Output(work.output_closed, format, ["path", *(place.name for place in places)])
     code = ExitCode.DONE
     with work.interruptible():
-        files = await expand(paths)
+        files = await expand(paths, stdin=True)
         if not files:
             raise CommandFailed(f"there are no files in {', '.join(paths)}")
         for path, _ in files:

@@ -21,6 +21,8 @@ from .running import Work, run
 
 _TRANSFER_SYNTAXES_NOT_SUPPORTED = 4
 """A presentation context's result (PS3.8 Table 9-18)."""
+_MAX_UNANSWERED = 2
+"""Instances on end, without an answer in time, after which a peer is taken to give none at all."""
 _COLUMNS = ("path", "sop_instance_uid", "status", "transfer_syntax_uid", "transcoded", "error")
 
 
@@ -45,6 +47,7 @@ def store(
     """Send DICOM files to PEER: every PATH that is a file, and all files in those that are folders.
 
     Hidden files and DICOMDIRs in folders are left out; that nothing is left to send is a failure.
+    One at which the peer ends the association is tried once more, after the others, over a new one.
     Files are sent as they are where the peer accepts their transfer syntax. What is not sent is
     named on standard error, as is a file that is cut off, and the rest is sent; and what the peer
     has stored with a warning, which is no failure. With --json and --csv there is a line for each
@@ -86,7 +89,12 @@ class _Sending:
         self._queue: deque[dimse.Instance] = deque()
         self._lost: list[dimse.AssociationError] = []
         self._over: dimse.AssociationError | None = None
-        self._refused: dimse.ContextNotAccepted | None = None
+        self._suspects: set[Path] = set()
+        """Over which an association has ended."""
+        self._unanswered = 0
+        """Instances on end that were not answered in time."""
+        self._refused: dimse.AssociationError | None = None
+        """Why an instance is not sent that others need not share the fate of."""
         self._unsent: list[dimse.Instance] = []
         self._sent = self._transcoded = self._warned = self._failed = self._bytes = 0
 
@@ -128,7 +136,7 @@ class _Sending:
         contexts = dimse.contexts_for(group, transcode=self._transcode)
         async with trio.open_nursery() as nursery:
             for _ in range(min(self._jobs, len(group))):
-                nursery.start_soon(self._send_over_one, contexts)
+                nursery.start_soon(self._job, contexts)
         errors, self._lost = self._lost, []
         if self._queue and errors and self._work.stopped is None:
             if isinstance(errors[0], dimse.ContextNotAccepted):
@@ -159,20 +167,42 @@ class _Sending:
                 return f"not sent: {context}; {advice}"
         return f"not sent: {describe(error)}"
 
-    async def _send_over_one(self, contexts: list[dimse.PresentationContext]) -> None:
-        """Open an association, and send from the queue until it is empty."""
-        current: dimse.Instance | None = None
-        try:
-            async with self._work.association(self._client.association(contexts)) as association:
-                while self._queue:
-                    current = self._queue.popleft()
-                    await self._send(association, current)
-                    current = None
-        except dimse.AssociationError as error:
+    async def _job(self, contexts: list[dimse.PresentationContext]) -> None:
+        """Send from the queue over one association after the other until it is empty."""
+        while self._queue and self._work.stopped is None and self._unanswered < _MAX_UNANSWERED:
+            current: dimse.Instance | None = None
+            try:
+                opening = self._client.association(contexts)
+                async with self._work.association(opening) as association:
+                    while self._queue:
+                        current = self._queue.popleft()
+                        await self._send(association, current)
+                        current, self._unanswered = None, 0
+            except dimse.AssociationError as error:
+                if current is None:
+                    self._lost.append(error)
+                    return
+                await self._broke(current, error)
+                current = None
+            finally:
+                if current is not None:
+                    self._queue.appendleft(current)
+
+    async def _broke(self, instance: dimse.Instance, error: dimse.AssociationError) -> None:
+        """An association has ended over an instance, which is tried once more behind the others.
+
+        Not if it was waited for in vain: after two of these on end the peer answers nothing.
+        """
+        timed_out = isinstance(error, dimse.AssociationTimeout)
+        if not timed_out and instance.path not in self._suspects:
+            self._suspects.add(instance.path)
+            self._queue.append(instance)
+            return
+        self._refused = error
+        await self._fail(instance.path, instance.sop_instance_uid, f"not sent: {describe(error)}")
+        self._unanswered += timed_out
+        if self._unanswered == _MAX_UNANSWERED:
             self._lost.append(error)
-        finally:
-            if current is not None:  # another association may send it
-                self._queue.appendleft(current)
 
     async def _report_unsent(self, total: int) -> None:
         """Say what ended the sending before its end, and from where on nothing was sent."""
