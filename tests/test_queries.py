@@ -100,6 +100,12 @@ def test_a_query_that_cannot_be_says_why(arguments: dict[str, object], message: 
         ),
         ("StudyDate", b"20260101", "write '20260101' or datetime.date(2026, 1, 1)"),
         ("StudyDate", "20260230", "a range '20260101-20260131'"),
+        (
+            "PatientAge",
+            "31",
+            "is no DICOM age; write three digits and D, W, M or Y, as '031Y'",
+        ),
+        ("PatientAge", 31, "31 is no DICOM age"),
         ("StudyDate", "2026*", "is no DICOM date"),
         ("StudyDate", "-", "is no DICOM date"),
         ("StudyDate", "20260131-20260101", "write '20260101-20260131'"),

@@ -178,11 +178,14 @@ class Association(NormalizedServices, Workflows):
                 the policy has refused it.
             TranscodingError: It could not be transcoded, or the policy failed.
             InvalidFile, DataSetError: The instance cannot be sent.
+            LocalProtocolError: Another argument is not what it should be.
             OSError: The file cannot be read, or is a folder.
             AssociationError: The association is over, or ends before the response.
         """
+        originator = MoveOriginator(None, None) if move_originator is None else move_originator
+        if not isinstance(originator, MoveOriginator):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise LocalProtocolError("move_originator is MoveOriginator(ae_title, message_id)")
         outgoing = await prepare(self.negotiated, instance, on_mismatch, self._room_for_transcoded)
-        originator = move_originator or MoveOriginator(None, None)
         try:
             invocation = await self._exchange.request(
                 outgoing.context,

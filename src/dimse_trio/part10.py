@@ -7,6 +7,7 @@ data set is a run of bytes with an offset.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import struct
@@ -110,10 +111,17 @@ def open_file(path: Path) -> BufferedReader:
 
 
 def path_of(data: object) -> Path | None:
-    """The path that an argument is, if it is one; `trio.Path` too."""
-    if isinstance(data, str | os.PathLike):
-        return Path(os.fspath(data))  # pyright: ignore[reportUnknownArgumentType]
-    return None
+    """The path that an argument is, if it is one; `trio.Path` too.
+
+    Raises:
+        OSError: It has a NUL, which no name of a file has.
+    """
+    if not isinstance(data, str | os.PathLike):
+        return None
+    path = Path(os.fspath(data))  # pyright: ignore[reportUnknownArgumentType]
+    if "\0" in str(path):
+        raise OSError(errno.EINVAL, "a path has no NUL", str(path))
+    return path
 
 
 def _text(raw: bytes | None) -> str:

@@ -139,8 +139,8 @@ def query(
             the level PATIENT, else Study Root with Patient Root as the fallback.
         return_keys: Whether the level's usual attributes are asked for besides `keys`.
         universal_wildcard: Whether a key of `"*"` is sent as it is, which some PACS refuse;
-            otherwise, and for dates, times, UIDs and numbers always, as an empty value, which asks
-            for the same (PS3.4 §C.2.2.2.3).
+            otherwise, and for ages, dates, times, UIDs and numbers always, as an empty value, which
+            asks for the same (PS3.4 §C.2.2.2.3).
         keys: Matching keys by keyword. A string is sent as it is, with wildcards and ranges, if its
             VR allows it; a `datetime.date`, `time` or `datetime` is formatted; a pair of them,
             either of which may be `None`, is a range; a list is a list of UIDs or values; `None` or
@@ -287,6 +287,7 @@ def _moment(value: object, vr: str) -> str:
 
 _CLOCK = r"(?:[01]\d|2[0-3])(?:[0-5]\d(?:(?:[0-5]\d|60)(?:\.\d{1,6})?)?)?"
 _FORMS = {
+    "AS": re.compile(r"\d{3}[DWMY]", re.ASCII),
     # the form 2026.01.31 is from before DICOM 3, and some peers know no other (PS3.5 §6.2)
     "DA": re.compile(r"\d{8}|\d{4}\.\d\d\.\d\d", re.ASCII),
     "TM": re.compile(_CLOCK, re.ASCII),
@@ -298,6 +299,7 @@ _FORMS = {
 }
 """Single values as text (PS3.5 Table 6.2-1)."""
 _WHAT = {
+    "AS": ("DICOM age", "three digits and D, W, M or Y, as '031Y'"),
     "DA": (
         "DICOM date",
         "YYYYMMDD as '20260131' or a datetime.date; a range '20260101-20260131'",
@@ -309,7 +311,7 @@ _WHAT = {
     "DS": ("number", "1.5 or '1.5'"),
 }
 _MOMENTS = frozenset(("DA", "TM", "DT"))
-_TEXTS = frozenset(("AE", "AS", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"))
+_TEXTS = frozenset(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"))
 _BINARY_INTEGERS = frozenset(("US", "SS", "UL", "SL", "UV", "SV"))
 _BINARY_FLOATS = frozenset(("FL", "FD"))
 
@@ -317,7 +319,7 @@ _BINARY_FLOATS = frozenset(("FL", "FD"))
 def _check(keyword: str, value: Any, keys: Mapping[str, Any]) -> None:
     """Refuse a value that no peer could match by, and say what to write instead.
 
-    Only its type and form are looked at, and the form only of dates, times, UIDs and numbers.
+    Only its type and form are looked at, and the form only of ages, dates, times, UIDs and numbers.
     """
     vr = _entry(keyword)[1].split(" or ")[0]
     try:

@@ -166,6 +166,8 @@ def _load_certificate(
 
 
 def _check_readable(what: str, path: StrPath, mark: bytes = b"-----BEGIN ") -> None:
+    if not isinstance(path, str | os.PathLike):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise LocalProtocolError(f"{what} is the path of a PEM file, not {type(path).__name__}")
     try:
         with open(path, "rb") as file:
             content = file.read(1 << 20)

@@ -222,7 +222,9 @@ def _why(error: Exception) -> str:
     """What is wrong with an item, in words that quote nothing of it."""
     if isinstance(error, json.JSONDecodeError):
         return f"no JSON at line {error.lineno}"
-    return str(error) if isinstance(error, _NoItem | DataSetError) else type(error).__name__
+    if isinstance(error, _NoItem | DataSetError):
+        return str(error)
+    return f"it cannot be read ({type(error).__name__})"
 
 
 class _NoItem(ValueError):

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pydicom
 import pytest
+import trio
 from pydicom import Dataset
 
-from .program import Ended, run
+from .program import COMMAND, Ended, run
 
 TEST_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 CT = TEST_FILES / "CT_small.dcm"
@@ -166,3 +167,24 @@ def test_an_empty_binary_value_is_not_elsewhere(tmp_path: Path, run_here: RunHer
     (tmp_path / "x.json").write_text(run_here("dump", path, "--json", "--full").stdout)
     run_here("create", copy, "--from-json", tmp_path / "x.json").check_done()
     assert pydicom.dcmread(copy)["EncapsulatedDocument"].is_empty
+
+
+@pytest.mark.parametrize("way", [".", "./-"])
+def test_a_file_named_as_standard_input_is_a_file(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_here: RunHere
+) -> None:
+    monkeypatch.setattr("sys.stdin", None)  # nothing to be read
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(CT, "-")
+    assert "1CT1" in run_here("dump", way, "-k", "PatientID").check_done().stdout
+    run_here("modify", way, "-k", "PatientID=5").check_done()
+    assert pydicom.dcmread("-").PatientID == "5"
+
+
+async def test_a_file_goes_through_standard_output_and_input() -> None:
+    made = await trio.run_process([*COMMAND, "create", "-", "PatientID=7"], capture_stdout=True)
+    shown = await trio.run_process(
+        [*COMMAND, "dump", "-", "-k", "PatientID"], stdin=made.stdout, capture_stdout=True
+    )
+    assert made.stdout[128:132] == b"DICM"
+    assert shown.stdout.strip().endswith(b"LO: '7'")

@@ -60,6 +60,7 @@ def test_keys_of_a_worklist_are_in_its_scheduled_procedure_step(key: str) -> Non
         ("SeriesNumber=abc", "SeriesNumber 'abc' is no whole number"),
         ("ScheduledProcedureStepSequence.ScheduledProcedureStepStartDate=todays", "no DICOM date"),
         ("Rows=many", "Rows=many: no value"),
+        ("PatientAge=31", "PatientAge '31' is no DICOM age; write .* '031Y'"),
     ],
 )
 def test_values_are_checked_as_those_of_a_query(key: str, message: str) -> None:

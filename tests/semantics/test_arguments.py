@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import ssl
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import trio.testing
+from pydicom import Dataset
 
 import dimse_trio as dimse
 from dimse_trio.relay import Passage, open_relay
@@ -311,3 +313,46 @@ async def test_a_rejection_for_a_reason_that_is_none_is_one_all_the_same(
             pass
     assert rejected.value.result is dimse.RejectResult.TRANSIENT
     assert "Reject takes a RejectReason, not 'no': NO_REASON_GIVEN" in caplog.text
+
+
+async def test_arguments_of_operations_that_cannot_be_sent_are_refused(
+    autojump_clock: object,
+) -> None:
+    image = Dataset()
+    image.SOPClassUID, image.SOPInstanceUID = CT, "1.2.3"
+
+    class Taking(Echo):
+        async def handle_store(self, request: dimse.StoreRequest) -> dimse.Status:
+            return dimse.Status.SUCCESS
+
+        async def handle_n_action(self, request: dimse.NActionRequest) -> dimse.Status:
+            return dimse.Status.SUCCESS
+
+    commitment = dimse.uid_of("StorageCommitmentPushModel")
+    contexts = [
+        *dimse.default_contexts(),
+        *dimse.contexts_for(image),
+        *dimse.commitment_contexts(),
+    ]
+    async with associated_pair(Taking(), contexts=contexts) as association:
+        for call in (
+            association.store(image, priority=1.5),  # type: ignore[arg-type]
+            association.store(image, move_originator=("AE", 1)),  # type: ignore[arg-type]
+            association.store(image, move_originator=5),  # type: ignore[arg-type]
+            association.n_action(commitment, "1.2", 1.5),  # type: ignore[arg-type]
+        ):
+            with pytest.raises(dimse.LocalProtocolError):
+                await call
+        with pytest.raises(OSError, match="a path has no NUL"):
+            await association.store("\0")
+        assert (await association.echo(check=False)).status == dimse.Status.SUCCESS
+    with pytest.raises(OSError, match="a path has no NUL"):
+        await dimse.scan_files("\0")
+
+
+def test_a_number_is_no_file_of_a_certificate() -> None:
+    readable, writable = os.pipe()
+    with pytest.raises(dimse.LocalProtocolError, match="certificate is the path of a PEM file"):
+        dimse.tls_profile(server=True, certificate=readable, verify=False)  # type: ignore[arg-type]
+    for descriptor in (readable, writable):
+        os.close(descriptor)  # it is open still

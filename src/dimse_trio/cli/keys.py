@@ -34,7 +34,7 @@ _INTEGERS = {f"U{size}": (0, 2**bits - 1) for size, bits in _BITS.items()} | {
 """VRs of binary integers, and their least and greatest value (PS3.5 Table 6.2-1)."""
 _FLOATS = {"FL": 3.4028234663852886e38, "FD": math.inf}
 """VRs of binary floating-point numbers, and their greatest finite value."""
-_CHECKED = frozenset(("DA", "TM", "DT", "UI", "IS", "DS"))
+_CHECKED = frozenset(("AS", "DA", "TM", "DT", "UI", "IS", "DS"))
 _UNMATCHABLE = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "UN"))
 
 DATES = frozenset(("DA", "DT"))

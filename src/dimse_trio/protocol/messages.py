@@ -319,7 +319,7 @@ def encode_command(message: Message, *, has_data_set: bool) -> bytes:
             if value is not None:
                 values.append((tag, encode(value)))
         return encode_elements(values)
-    except (ValueError, struct.error) as error:
+    except (AttributeError, TypeError, ValueError, struct.error) as error:
         raise LocalProtocolError(f"{message.name} cannot be encoded: {error}") from error
 
 
