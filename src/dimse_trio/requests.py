@@ -145,7 +145,7 @@ class StoreRequest:
 
     @_to_be_awaited
     async def save_as(self, path: str | os.PathLike[str]) -> None:
-        """Write the instance to a DICOM file: the data set as it comes behind a new header.
+        """Await it to write the instance to a DICOM file: as it comes, behind a new header.
 
         It is written beside `path` under a name that begins with a dot and does not end in
         `.dcm`, and put in place when it is whole: whoever looks sees the old file, none, or the
@@ -190,7 +190,7 @@ class StoreRequest:
 
     @_to_be_awaited
     async def data_set(self) -> Dataset:
-        """The data set as a pydicom `Dataset` with `file_meta`, all of it in memory.
+        """Await it for the data set as a pydicom `Dataset` with `file_meta`, all of it in memory.
 
         Its own `save_as` writes a DICOM file.
 

@@ -94,7 +94,7 @@ class _Sending:
         self._unanswered = 0
         """Instances on end that were not answered in time."""
         self._refused: dimse.AssociationError | None = None
-        """Why an instance is not sent that others need not share the fate of."""
+        """Why one was not sent where that says nothing about the others."""
         self._unsent: list[dimse.Instance] = []
         self._sent = self._transcoded = self._warned = self._failed = self._bytes = 0
 
@@ -185,7 +185,7 @@ class _Sending:
                 await self._broke(current, error)
                 current = None
             finally:
-                if current is not None:
+                if current is not None:  # stopped; it counts as not sent
                     self._queue.appendleft(current)
 
     async def _broke(self, instance: dimse.Instance, error: dimse.AssociationError) -> None:
