@@ -89,9 +89,10 @@ class Exchange:
         source: DataSource | None = None,
         *,
         check: bool,
+        begun: Callable[[Invocation], None] = lambda _: None,
     ) -> Invocation:
         """One request with one response, which the invocation then has."""
-        invocation = await self.invoke(context, make, source)
+        invocation = await self.invoke(context, make, source, begun)
         if not invocation.done.is_set():  # what is known already is not lost to cancellation
             try:
                 await invocation.done.wait()
@@ -314,8 +315,7 @@ class Exchange:
 
     def _gather(self, message: Message, then: Callable[[bytes], None]) -> None:
         """Collect the data set that follows, up to the limit, and go on with it."""
-        limits = self._limits
-        limit = limits.attributes if message.normalized else limits.identifier
+        limit = self._limits.attributes if message.normalized else self._limits.identifier
         self._sink = gathering(limit, then)
 
     async def _on_fragment(self, data: bytes | memoryview, is_last: bool) -> None:

@@ -15,6 +15,7 @@ import trio
 from .incoming import Inbox
 from .protocol.messages import CFindRQ, Request, Response
 from .protocol.negotiation import AcceptedContext
+from .protocol.status import Status
 
 
 class Invocation:
@@ -31,6 +32,13 @@ class Invocation:
         self.last_activity = inf
         """When the peer last said something of it, or it was sent; until then nothing is due."""
         self._failure: BaseException | None = None
+
+    @property
+    def may_be_done(self) -> bool:
+        """Whether the peer may have done what it asks for: it has gone out, and is not refused."""
+        status = Status.SUCCESS if self.final is None else self.final.status
+        refused = status.is_failure or status == Status.CANCEL
+        return self.last_activity < inf and not refused
 
     def deliver(self, response: Response, data: bytes | None) -> None:
         """Take a response and its data set."""

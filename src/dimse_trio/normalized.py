@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
     from .exchange import Exchange
+    from .invocations import Invocation
 
 logger = logging.getLogger("dimse_trio.normalized")
 
@@ -261,6 +262,7 @@ class NormalizedServices:
         check: bool,
         *,
         as_scp: bool = False,
+        begun: Callable[[Invocation], None] = lambda _: None,
     ) -> NormalizedResult:
         _check_uids(sop_class_uid, sop_instance_uid)
         context = normalized_context(
@@ -270,7 +272,7 @@ class NormalizedServices:
         if data_set is not None:
             encoded = await _aside(lambda: _encoded(data_set, context), data_set)
             source = BytesSource(encoded)
-        invocation = await self._exchange.request(context, make, source, check=check)
+        invocation = await self._exchange.request(context, make, source, check=check, begun=begun)
         response: Any = invocation.final
         data, syntax = invocation.final_data or b"", context.transfer_syntax
         result = NormalizedResult(

@@ -35,11 +35,12 @@ from .protocol.ups import (
 from .ups_attributes import (
     CREATED_EMPTY,
     PRIORITIES,
+    act,
     changes,
-    copied,
     date_time,
     find_identifier,
     matching_keys,
+    new_state,
 )
 from .ups_claim import Claim
 from .ups_events import StepEvents
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
     from .association import Association
+    from .invocations import Invocation
     from .normalized import NormalizedResult
 
 logger = logging.getLogger("dimse_trio")
@@ -236,15 +238,15 @@ class UnifiedProcedureSteps:
         return await self._association.n_set(UPS_PUSH, sop_instance_uid, modification_list)
 
     async def change_state(
-        self, sop_instance_uid: str, state: StepState, transaction_uid: str
+        self, sop_instance_uid: str, state: StepState | str, transaction_uid: str
     ) -> NormalizedResult:
-        """N-ACTION type 1, as it is (PS3.4 §CC.2.1); `claim` does more."""
-        from pydicom import Dataset
+        """N-ACTION type 1, as it is (PS3.4 §CC.2.1); `claim` does more.
 
-        information = Dataset()
-        information.ProcedureStepState = state.value
-        information.TransactionUID = transaction_uid
-        return await self._act(sop_instance_uid, StepAction.CHANGE_STATE, information)
+        Raises:
+            LocalProtocolError: `state` is no `StepState`, nor the text of one.
+        """
+        information = new_state(state, transaction_uid)
+        return await act(self._association, sop_instance_uid, StepAction.CHANGE_STATE, information)
 
     async def request_cancel(
         self,
@@ -277,7 +279,9 @@ class UnifiedProcedureSteps:
         if code is not None:
             said["ProcedureStepDiscontinuationReasonCodeSequence"] = code_of("code", code, WHY)
         set_attributes(information, {keyword: value for keyword, value in said.items() if value})
-        return await self._act(sop_instance_uid, StepAction.REQUEST_CANCEL, information)
+        return await act(
+            self._association, sop_instance_uid, StepAction.REQUEST_CANCEL, information
+        )
 
     # -- watching --------------------------------------------------------------------------------
 
@@ -304,36 +308,20 @@ class UnifiedProcedureSteps:
             LocalProtocolError: There are both a step and keys, or `matching` is neither form.
             QueryError: A keyword of `matching` is none, or a value none of its VR.
         """
-        from pydicom import Dataset
-
-        information = Dataset()
-        if isinstance(matching, Mapping):
-            information = matching_keys(matching)
-        elif matching is not None:
-            information = copied(matching)
-        if matching is not None and sop_instance_uid is not None:
-            raise LocalProtocolError("keys are for a subscription to all steps, not to one")
-        information.DeletionLock = "TRUE" if deletion_lock else "FALSE"
-        every = GLOBAL_SUBSCRIPTION if matching is None else FILTERED_SUBSCRIPTION
-        return await self._subscription(
-            StepAction.SUBSCRIBE, sop_instance_uid or every, information, receiving_ae_title
-        )
+        return await self._subscribe(sop_instance_uid, matching, deletion_lock, receiving_ae_title)
 
     async def unsubscribe(
         self, sop_instance_uid: str | None = None, *, receiving_ae_title: str | None = None
     ) -> NormalizedResult:
         """N-ACTION type 4: end a subscription to a step, or by default to all and each."""
-        return await self._subscription(
-            StepAction.UNSUBSCRIBE,
-            sop_instance_uid or GLOBAL_SUBSCRIPTION,
-            None,
-            receiving_ae_title,
+        return await self._end_subscription(
+            StepAction.UNSUBSCRIBE, sop_instance_uid or GLOBAL_SUBSCRIPTION, receiving_ae_title
         )
 
     async def suspend(self, *, receiving_ae_title: str | None = None) -> NormalizedResult:
         """N-ACTION type 5: no more subscriptions to new steps; those that there are stay."""
-        return await self._subscription(
-            StepAction.SUSPEND, GLOBAL_SUBSCRIPTION, None, receiving_ae_title
+        return await self._end_subscription(
+            StepAction.SUSPEND, GLOBAL_SUBSCRIPTION, receiving_ae_title
         )
 
     @block("ups.watch(…) as events")
@@ -367,15 +355,13 @@ class UnifiedProcedureSteps:
         takers = self._exchange.event_takers
         events = StepEvents(limit, only=sop_instance_uid)
         takers.append(events)
+        begun: list[Invocation] = []
         try:
             try:
-                await self.subscribe(
-                    sop_instance_uid, matching=matching, deletion_lock=deletion_lock
-                )
-            except StatusError:
-                raise
-            except BaseException:  # the peer may have it
-                await self.politely(self._unwatch, sop_instance_uid, events)
+                await self._subscribe(sop_instance_uid, matching, deletion_lock, None, begun.append)
+            except BaseException:
+                if any(each.may_be_done for each in begun):
+                    await self.politely(self._unwatch, sop_instance_uid, events)
                 raise
             try:
                 yield events
@@ -411,18 +397,30 @@ class UnifiedProcedureSteps:
         if scope.cancelled_caught:
             logger.warning("%r: left undone in %g s", self._association, grace)
 
-    async def _subscription(
+    async def _subscribe(
         self,
-        action: StepAction,
-        sop_instance_uid: str,
-        information: Dataset | None,
+        sop_instance_uid: str | None,
+        matching: Dataset | Mapping[str, Any] | None,
+        deletion_lock: bool,
         receiving_ae_title: str | None,
+        begun: Callable[[Invocation], None] = lambda _: None,
     ) -> NormalizedResult:
-        from pydicom import Dataset
-
-        information = Dataset() if information is None else information
+        if matching is not None and sop_instance_uid is not None:
+            raise LocalProtocolError("keys are for a subscription to all steps, not to one")
+        information = (
+            matching_keys(matching) if isinstance(matching, Mapping) else changes(matching, {})
+        )
+        information.DeletionLock = "TRUE" if deletion_lock else "FALSE"
         information.ReceivingAE = receiving_ae_title or self.own_ae_title
-        return await self._act(sop_instance_uid, action, information)
+        every = GLOBAL_SUBSCRIPTION if matching is None else FILTERED_SUBSCRIPTION
+        uid = sop_instance_uid or every
+        return await act(self._association, uid, StepAction.SUBSCRIBE, information, begun)
+
+    async def _end_subscription(
+        self, action: StepAction, sop_instance_uid: str, receiving_ae_title: str | None
+    ) -> NormalizedResult:
+        information = changes(None, {"ReceivingAE": receiving_ae_title or self.own_ae_title})
+        return await act(self._association, sop_instance_uid, action, information)
 
     @property
     def own_ae_title(self) -> str:
@@ -430,8 +428,3 @@ class UnifiedProcedureSteps:
         association = self._association
         titles = {association.calling_ae_title, association.called_ae_title}
         return next(iter(titles - {association.peer_ae_title}), association.calling_ae_title)
-
-    async def _act(
-        self, sop_instance_uid: str, action: StepAction, information: Dataset
-    ) -> NormalizedResult:
-        return await self._association.n_action(UPS_PUSH, sop_instance_uid, action, information)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from .attributes import check_data_set, check_value, set_attributes
 from .codes import Code
 from .errors import LocalProtocolError
+from .protocol.messages import NActionRQ
+from .protocol.ups import UPS_PUSH, StepAction, StepState
 from .queries import query
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+    from .association import Association
+    from .invocations import Invocation
+    from .normalized import NormalizedResult
 
 _FIND_KEYS = (
     "SOPClassUID",
@@ -97,6 +103,47 @@ def changes(attributes: Dataset | None, more: Mapping[str, Any]) -> Dataset:
     result = Dataset() if attributes is None else copied(attributes)
     set_attributes(result, more)
     return result
+
+
+def new_state(state: StepState | str, transaction_uid: str) -> Dataset:
+    """Action Information that changes the state (PS3.4 Table CC.2.1-1).
+
+    Raises:
+        LocalProtocolError: `state` is none.
+    """
+    from pydicom import Dataset
+
+    try:
+        wanted = StepState(state)
+    except ValueError:
+        words = ", ".join(each.value for each in StepState)
+        raise LocalProtocolError(f"a state is a StepState: {words}, not {state!r}") from None
+    information = Dataset()
+    information.ProcedureStepState = wanted.value
+    information.TransactionUID = transaction_uid
+    return information
+
+
+async def act(
+    association: Association,
+    sop_instance_uid: str,
+    action: StepAction,
+    information: Dataset,
+    begun: Callable[[Invocation], None] = lambda _: None,
+) -> NormalizedResult:
+    """N-ACTION; what is given to `begun` says later whether the peer may have done it."""
+
+    def make(message_id: int) -> NActionRQ:
+        return NActionRQ(
+            message_id=message_id,
+            requested_sop_class_uid=UPS_PUSH,
+            requested_sop_instance_uid=sop_instance_uid,
+            action_type_id=action,
+        )
+
+    return await association._normalized(  # pyright: ignore[reportPrivateUsage]
+        UPS_PUSH, sop_instance_uid, make, information, None, True, begun=begun
+    )
 
 
 def find_identifier(keys: Mapping[str, Any]) -> Dataset:

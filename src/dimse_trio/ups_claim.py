@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, final
 
@@ -12,12 +12,13 @@ from .attributes import check_data_set
 from .blocks import Entered
 from .codes import WHY, Code, code_of
 from .errors import LocalProtocolError, StatusError
-from .protocol.ups import StepState
-from .ups_attributes import changes, date_time
+from .protocol.ups import StepAction, StepState
+from .ups_attributes import act, changes, date_time, new_state
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+    from .invocations import Invocation
     from .normalized import NormalizedResult
     from .ups import UnifiedProcedureSteps
 
@@ -80,12 +81,12 @@ class Claim(Entered):
         if self.state is not None and not self._resumed:
             raise LocalProtocolError("a claim is entered once; claim another step")
         if not self._resumed:
+            begun: list[Invocation] = []
             try:
-                await self._change(StepState.IN_PROGRESS)
-            except StatusError:
-                raise
-            except BaseException:  # the peer may have done it: harmless if it has not
-                await self._steps.politely(self._abandon)
+                await self._change(StepState.IN_PROGRESS, begun.append)
+            except BaseException:
+                if any(each.may_be_done for each in begun):
+                    await self._steps.politely(self._unclaim)
                 raise
         return self
 
@@ -235,16 +236,36 @@ class Claim(Entered):
         self._kept = True
         return self.transaction_uid
 
+    async def _unclaim(self) -> None:
+        """Cancel the step, if it has been claimed at all."""
+        try:
+            await self._abandon()
+        except StatusError as error:
+            if error.status not in _NOT_OURS:
+                raise
+
     async def _abandon(self) -> None:
+        """Cancel the step, unless it has ended, though we have not heard of it."""
         try:
             await self.cancel()
         except StatusError as error:
-            if error.status == _HAS_ENDED:
-                self.state = await self._steps.state(self.sop_instance_uid)
-            elif error.status not in _NOT_OURS:
+            if error.status != _HAS_ENDED:
                 raise
+            state = await self._steps.state(self.sop_instance_uid)
+            if state is None or not state.is_final:
+                raise
+            self.state = state
 
-    async def _change(self, state: StepState) -> NormalizedResult:
-        result = await self._steps.change_state(self.sop_instance_uid, state, self.transaction_uid)
+    async def _change(
+        self, state: StepState, begun: Callable[[Invocation], None] = lambda _: None
+    ) -> NormalizedResult:
+        information = new_state(state, self.transaction_uid)
+        result = await act(
+            self._steps.association,
+            self.sop_instance_uid,
+            StepAction.CHANGE_STATE,
+            information,
+            begun,
+        )
         self.state = state
         return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import attrs
 import pytest
@@ -54,6 +55,55 @@ async def test_a_claim_cancelled_while_it_ends_knows_how_the_step_has_ended(
         assert (work.state, steps.states[uid]) == (ended, ended)
         assert (await ups.state(uid)) is ended
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_a_claim_that_was_never_asked_for_is_not_undone(autojump_clock: Clock) -> None:
+    async with managed() as (steps, ups):
+        uid = await ups.create("Step")
+        async with ups.claim(uid) as work:
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                async with ups.claim(uid, transaction_uid=work.transaction_uid):
+                    pytest.fail("it is not entered")
+            with pytest.raises(TypeError):
+                async with ups.claim(5, transaction_uid=work.transaction_uid):  # type: ignore[arg-type]
+                    pytest.fail("it is not entered")
+            assert steps.states[uid] is StepState.IN_PROGRESS
+            work.keep()
+
+
+class Forgetful(dimse.EchoSCP):
+    """Grants claims, and refuses everything else, with one status."""
+
+    normalized_sop_classes = (PUSH,)
+
+    def __init__(self, status: int, state: str = "IN PROGRESS") -> None:
+        self.status, self.state = status, state
+
+    async def handle_n_create(self, request: dimse.NCreateRequest) -> dimse.Status:
+        return dimse.Status.SUCCESS
+
+    async def handle_n_action(self, request: dimse.NActionRequest) -> dimse.Status:
+        return dimse.Status.SUCCESS
+
+    async def handle_n_set(self, request: dimse.NSetRequest) -> dimse.Status:
+        return dimse.Status(self.status)
+
+    async def handle_n_get(self, request: dimse.NGetRequest) -> Dataset:
+        return attributes(ProcedureStepState=self.state)
+
+
+@pytest.mark.parametrize("status", [0x0110, 0xC301, 0xC307, 0xC310, 0xC300])
+async def test_a_claimed_step_that_could_not_be_canceled_is_logged(
+    status: int, autojump_clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    contexts = dimse.procedure_step_contexts()
+    async with associated_pair(Forgetful(status), contexts=contexts) as association:
+        with pytest.raises(KeyError):
+            async with dimse.UnifiedProcedureSteps(association).claim("1.2.3") as work:
+                raise KeyError
+    assert work.state is StepState.IN_PROGRESS
+    assert f"{status:#06x}" in caplog.text
 
 
 class NeverDone(dimse.EchoSCP):
@@ -114,6 +164,37 @@ async def test_a_step_watched_among_all_is_told_of_when_its_own_watch_has_ended(
             # the one entered first has the answer to the second subscription, too
             events = [await anext(every) for _ in range(4)]
     assert events[-1].state is StepState.CANCELED
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"matching": {"NoSuchKeyword": "1"}}, dimse.QueryError),
+        ({"matching": 5}, dimse.LocalProtocolError),
+        ({"sop_instance_uid": "1.2.3", "matching": {"PatientID": "1"}}, dimse.LocalProtocolError),
+        ({"sop_instance_uid": "x"}, dimse.LocalProtocolError),
+        ({"matching": attributes(PatientID="1", SliceThickness="1")}, dimse.DataSetError),
+        (None, None),
+    ],
+)
+async def test_a_watch_that_was_never_asked_for_ends_no_subscription(
+    arguments: dict[str, Any] | None, error: type[Exception] | None, autojump_clock: Clock
+) -> None:
+    async with managed() as (steps, ups):
+        await ups.subscribe()
+        if error is None:
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                async with ups.watch():
+                    pytest.fail("it is not entered")
+        else:
+            assert arguments is not None
+            if error is dimse.DataSetError:
+                arguments["matching"].add_new("NumberOfStudyRelatedInstances", "US", "many")
+            with pytest.raises(error):
+                async with ups.watch(**arguments):
+                    pytest.fail("it is not entered")
+        assert steps._subscriptions.ae_titles == ["STATION"]
 
 
 async def test_a_watch_that_is_refused_says_nothing_more(
