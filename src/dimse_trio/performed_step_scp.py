@@ -25,6 +25,7 @@ from .step_rules import (
     FINAL,
     FIXED,
     IN_PROGRESS,
+    MAY_NO_LONGER_BE_UPDATED,
     SET,
     Rules,
     breaches,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 MPPS = uid_of("ModalityPerformedProcedureStep")
 MPPS_RETRIEVE = uid_of("ModalityPerformedProcedureStepRetrieve")
-_MAY_NO_LONGER_BE_UPDATED = 0xA710
 
 
 class PerformedStepStore(Protocol):
@@ -183,7 +183,7 @@ class PerformedProcedureSteps(EchoSCP):
                 return Reply(
                     Status.PROCESSING_FAILURE,
                     comment="Performed Procedure Step Object may no longer be updated",
-                    error_id=_MAY_NO_LONGER_BE_UPDATED,
+                    error_id=MAY_NO_LONGER_BE_UPDATED,
                 )
             refused: list[int] = []
             for element in changes:

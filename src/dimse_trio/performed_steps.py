@@ -7,7 +7,7 @@ import datetime as dt
 import itertools
 import logging
 import os
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 import attrs
@@ -17,7 +17,8 @@ from .attributes import check_data_set, check_value, set_attributes
 from .blocks import block
 from .codes import WHY, Code, code_of
 from .datasets import items_of, text_of
-from .errors import ContextNotAccepted, DimseError, LocalProtocolError, StatusError
+from .errors import DimseError, LocalProtocolError, StatusError
+from .protocol.messages import NCreateRQ, NSetRQ
 from .protocol.negotiation import PresentationContext
 from .protocol.status import Status
 from .protocol.uids import SOP_CLASSES, new_uid, uid_of
@@ -32,6 +33,7 @@ from .step_rules import (
     ENDED,
     FINAL,
     IN_PROGRESS,
+    MAY_NO_LONGER_BE_UPDATED,
     PATIENT_2,
     SCHEDULED_2,
     SERIES_2,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
     from .association import Association
+    from .invocations import Invocation
     from .normalized import NormalizedResult
 
 logger = logging.getLogger("dimse_trio.performed_steps")
@@ -124,10 +127,7 @@ def performed_step_attributes(
     """
     from pydicom import Dataset
 
-    # a data set is iterable itself, over its elements
-    items = [scheduled] if isinstance(scheduled, Dataset) else list(scheduled)
-    for item in items:
-        check_data_set("scheduled", item)
+    items = _listed(scheduled)
     for item in items:  # what is never looked at would be left in the item's character set
         for _ in item.iterall():
             pass
@@ -159,12 +159,23 @@ def _attributes_of_ours(
     association: Association, scheduled: Dataset | Iterable[Dataset], attributes: dict[str, Any]
 ) -> Dataset:
     """The attributes of a step that is performed here, whoever it was scheduled for, if anybody."""
-    from pydicom import Dataset
-
-    items: list[Any] = [scheduled] if isinstance(scheduled, Dataset) else list(scheduled)
+    items = _listed(scheduled)
     ours = {"PerformedStationAETitle": association.calling_ae_title}
-    known = items and isinstance(items[0], Dataset) and _station_of(items[0])
+    known = items and _station_of(items[0])
     return performed_step_attributes(items, **({} if known else ours) | attributes)
+
+
+def _listed(scheduled: Dataset | Iterable[Dataset]) -> list[Dataset]:
+    """The worklist items, looked at: one, or several, or what is none and refused."""
+    given: Any = scheduled
+    # a data set is iterable itself, over its elements
+    one = hasattr(given, "iterall") or not hasattr(given, "__iter__")
+    items: list[Any] = [given] if one else list(given)
+    for item in items:
+        if item is None:
+            raise LocalProtocolError("scheduled is a pydicom Dataset, or several, not None")
+        check_data_set("scheduled", item)
+    return items
 
 
 def _station_of(item: Dataset) -> str:
@@ -216,7 +227,8 @@ class PerformedStep:
         self._association = association
         self.uid = uid
         self.status = IN_PROGRESS
-        self._wanted = IN_PROGRESS
+        self._unanswered = ""
+        """The status that it may have at the SCP: asked for, and not heard of."""
 
     def __repr__(self) -> str:
         return f"<PerformedStep {self.uid} {self.status}>"
@@ -275,26 +287,42 @@ class PerformedStep:
             changes.PerformedProcedureStepEndTime = now.strftime("%H%M%S")
         changes.PerformedProcedureStepStatus = status
         _check(changes, rules)
-        self._wanted = status
-        result = await self._set(changes)
+        begun: list[Invocation] = []
+        try:
+            result = await self._set(changes, begun.append)
+        except BaseException:
+            if any(each.may_be_done for each in begun):
+                self._unanswered = self._unanswered or status  # what comes later changes no end
+            raise
         self.status = status
         return result
 
     async def give_up(self) -> None:
-        """Discontinue it, where it has been begun and not ended, though we have not heard of it."""
-        wanted = self._wanted
+        """Discontinue it, unless it has ended, though we have not heard of it."""
         try:
             await self.discontinue()
         except StatusError as error:
-            ended = error.status == Status.PROCESSING_FAILURE and wanted in FINAL
-            if not ended and error.status != Status.NO_SUCH_SOP_INSTANCE:
+            # 0x0110 by itself is any failure
+            error_id = None if error.response is None else error.response.error_id
+            if not self._unanswered or error_id != MAY_NO_LONGER_BE_UPDATED:
                 raise
-            self.status = wanted
+            self.status = self._unanswered
 
-    async def _set(self, changes: Dataset) -> NormalizedResult:
+    async def _set(
+        self, changes: Dataset, begun: Callable[[Invocation], None] = lambda _: None
+    ) -> NormalizedResult:
         if self.status in FINAL:
             raise LocalProtocolError(f"the step is {self.status}, and cannot be changed any more")
-        return await self._association.n_set(MPPS, self.uid, changes)
+
+        def make(message_id: int) -> NSetRQ:
+            uid = self.uid
+            return NSetRQ(
+                message_id=message_id, requested_sop_class_uid=MPPS, requested_sop_instance_uid=uid
+            )
+
+        return await self._association._normalized(  # pyright: ignore[reportPrivateUsage]
+            MPPS, self.uid, make, changes, None, True, begun=begun
+        )
 
 
 async def create_performed_step(
@@ -305,8 +333,24 @@ async def create_performed_step(
 ) -> PerformedStep:
     """See `Association.create_performed_step`."""
     step = _attributes_of_ours(association, scheduled, attributes)
-    result = await association.n_create(MPPS, sop_instance_uid or new_uid(), step)
+    result = await _create(association, sop_instance_uid or new_uid(), step)
     return PerformedStep(association, result.sop_instance_uid)
+
+
+async def _create(
+    association: Association,
+    uid: str,
+    attributes: Dataset,
+    begun: Callable[[Invocation], None] = lambda _: None,
+) -> NormalizedResult:
+    def make(message_id: int) -> NCreateRQ:
+        return NCreateRQ(
+            message_id=message_id, affected_sop_class_uid=MPPS, affected_sop_instance_uid=uid
+        )
+
+    return await association._normalized(  # pyright: ignore[reportPrivateUsage]
+        MPPS, uid, make, attributes, None, True, begun=begun
+    )
 
 
 @block("association.performed_procedure_step(…) as step")
@@ -319,12 +363,12 @@ async def performed_procedure_step(
     """See `Association.performed_procedure_step`."""
     made = _attributes_of_ours(association, scheduled, attributes)
     step = PerformedStep(association, sop_instance_uid or new_uid())
+    begun: list[Invocation] = []
     try:
-        step.uid = (await association.n_create(MPPS, step.uid, made)).sop_instance_uid
-    except (StatusError, ContextNotAccepted, LocalProtocolError):  # it was not begun
-        raise
-    except BaseException as error:  # the peer may have had it
-        await _give_up(step, association, error)
+        step.uid = (await _create(association, step.uid, made, begun.append)).sop_instance_uid
+    except BaseException as error:
+        if any(each.may_be_done for each in begun):
+            await _give_up(step, association, error, known=False)
         raise
     try:
         yield step
@@ -334,8 +378,13 @@ async def performed_procedure_step(
         raise
 
 
-async def _give_up(step: PerformedStep, association: Association, why: BaseException) -> None:
-    """Discontinue a step; if that fails, log it, and note it in the exception."""
+async def _give_up(
+    step: PerformedStep, association: Association, why: BaseException, *, known: bool = True
+) -> None:
+    """Discontinue a step; if that fails, log it, and note it in the exception.
+
+    One that is not known to have been begun need not be there.
+    """
     problem = "the association is over"
     if association.is_open:
         problem = f"no answer within {_DISCONTINUE_TIMEOUT:g} s"
@@ -346,6 +395,8 @@ async def _give_up(step: PerformedStep, association: Association, why: BaseExcep
                 await step.give_up()
                 return
             except StatusError as error:
+                if error.status == Status.NO_SUCH_SOP_INSTANCE and not known:
+                    return
                 problem = str(error.status)
             except DimseError as error:
                 problem = type(error).__name__

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 IN_PROGRESS, COMPLETED, DISCONTINUED = "IN PROGRESS", "COMPLETED", "DISCONTINUED"
 FINAL = frozenset((COMPLETED, DISCONTINUED))
+MAY_NO_LONGER_BE_UPDATED = 0xA710
+"""The Error ID beside 0x0110 of a step that has ended (PS3.4 §F.7.2.2.2)."""
 
 SCHEDULED_2 = (
     "ReferencedStudySequence",

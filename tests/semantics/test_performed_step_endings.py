@@ -125,6 +125,99 @@ class _Refusing(dimse.PerformedProcedureSteps):
         return dimse.Reply(dimse.Status.PROCESSING_FAILURE)
 
 
+class _Down(dimse.PerformedProcedureSteps):
+    """Changes nothing: says so, or that the step has ended, or first takes its time."""
+
+    def __init__(self, status: int, error_id: int | None = None, *, seconds: float = 0) -> None:
+        super().__init__()
+        self.reply = dimse.Reply(dimse.Status(status), comment="no", error_id=error_id)
+        self.seconds = seconds
+
+    async def handle_n_set(self, request: dimse.NSetRequest) -> dimse.Reply:
+        await trio.sleep(self.seconds)
+        self.seconds = 0
+        return self.reply
+
+
+@pytest.mark.parametrize(
+    ("status", "error_id"), [(0x0110, None), (0x0110, 0xA710), (0x0112, None), (0x0110, 7)]
+)
+async def test_a_step_whose_completion_was_refused_is_not_taken_for_completed(
+    status: int,
+    error_id: int | None,
+    autojump_clock: trio.abc.Clock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with pair(_Down(status, error_id)) as association:
+        with pytest.raises(dimse.StatusError) as refused:
+            async with association.performed_procedure_step(**UNSCHEDULED) as performed:
+                await performed.complete(SERIES)
+    assert performed.status == "IN PROGRESS"
+    assert f"{status:#06x}" in refused.value.__notes__[0]
+    assert "could not be discontinued" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error_id", "ends"), [(0xA710, "COMPLETED"), (None, "IN PROGRESS"), (7, "IN PROGRESS")]
+)
+async def test_a_step_whose_completion_was_cancelled_has_ended_if_the_peer_says_so(
+    error_id: int | None,
+    ends: str,
+    autojump_clock: trio.abc.Clock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with pair(_Down(0x0110, error_id, seconds=2)) as association:
+        with trio.move_on_after(1):
+            async with association.performed_procedure_step(**UNSCHEDULED) as performed:
+                await performed.complete(SERIES)
+    assert performed.status == ends
+    assert ("could not be discontinued" in caplog.text) is (ends == "IN PROGRESS")
+
+
+async def test_a_completion_that_was_tried_again_counts(
+    autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    slow = _Slow()
+    async with pair(slow) as association:
+        with pytest.raises(dimse.StatusError, match="0x0110"):
+            async with association.performed_procedure_step(**UNSCHEDULED) as performed:
+                with trio.move_on_after(0.5):
+                    await performed.complete(SERIES)
+                await performed.complete(SERIES)
+        assert slow.status == performed.status == "COMPLETED"
+    assert caplog.records == []
+
+
+async def test_a_completion_that_was_never_sent_does_not_count(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async with pair(_Down(0x0110, 0xA710)) as association:
+        with trio.CancelScope() as scope:
+            async with association.performed_procedure_step(**UNSCHEDULED) as performed:
+                scope.cancel()
+                await performed.complete(SERIES)
+    assert performed.status == "IN PROGRESS"
+
+
+async def test_a_step_whose_creation_was_never_sent_is_not_discontinued(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    class Counting(dimse.PerformedProcedureSteps):
+        changed = 0
+
+        async def handle_n_set(self, request: dimse.NSetRequest) -> dimse.Reply:
+            self.changed += 1
+            return await super().handle_n_set(request)
+
+    counting = Counting()
+    async with pair(counting) as association:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            async with association.performed_procedure_step(**UNSCHEDULED):
+                pytest.fail("the block is not entered")
+    assert counting.changed == 0
+
+
 @pytest.mark.parametrize("gone", [False, True])
 async def test_a_step_that_could_not_be_discontinued_is_logged_and_noted(
     gone: bool, autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
