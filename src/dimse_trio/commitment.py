@@ -17,6 +17,7 @@ from .blocks import Entered
 from .errors import (
     AssociationAborted,
     AssociationClosed,
+    AssociationError,
     LocalProtocolError,
     StatusError,
 )
@@ -157,7 +158,7 @@ class CommitmentListener(EchoSCP):
             LocalProtocolError: It is awaited already.
         """
         if commitment.transaction_uid in self._awaited:
-            raise LocalProtocolError(f"transaction {commitment.transaction_uid} is awaited already")
+            raise _awaited_already(commitment)
         self._awaited[commitment.transaction_uid] = commitment
 
     def forget(self, commitment: Commitment) -> None:
@@ -167,6 +168,13 @@ class CommitmentListener(EchoSCP):
             self._settled[commitment.transaction_uid] = None
             while len(self._settled) > REMEMBERED:
                 del self._settled[next(iter(self._settled))]
+
+
+def _awaited_already(commitment: Commitment) -> LocalProtocolError:
+    return LocalProtocolError(
+        f"transaction {commitment.transaction_uid} is awaited already: wait for that, or leave"
+        " transaction_uid out"
+    )
 
 
 @final
@@ -193,6 +201,10 @@ class Commitment(Entered):
     ) -> None:
         if transaction_uid is not None and not is_uid(transaction_uid):
             raise LocalProtocolError(f"{transaction_uid!r} is no Transaction UID")
+        if listener is not None and not isinstance(listener, CommitmentListener):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise LocalProtocolError(
+                f"listener is a CommitmentListener(), which a server has, not {listener!r}"
+            )
         self.transaction_uid = transaction_uid or new_uid()
         self.references: tuple[SOPReference, ...] = ()
         self._given = references
@@ -223,17 +235,26 @@ class Commitment(Entered):
         information.ReferencedSOPSequence = await aside(
             lambda: reference_items(self.references), len(self.references)
         )
+        exchange = self._exchange
+        for taker in exchange.event_takers:
+            other = getattr(taker, "__self__", None)
+            if isinstance(other, Commitment) and other.transaction_uid == self.transaction_uid:
+                raise _awaited_already(self)
         if self._listener is not None:
             self._listener.expect(self)
-        self._exchange.event_takers.append(self._take_own)  # the report may overtake the response
+        exchange.event_takers.append(self._take_own)  # the report may overtake the response
+        exchange.outlasting.append(self._tell)  # and the end of the association, too
         self._awaited = True
         try:
             await self._association.n_action(
                 STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE, REQUEST, information
             )
-        except BaseException:
+        except BaseException as error:
+            if self.settled and isinstance(error, AssociationError):
+                return self  # who reports has taken the request, though it never said so
             self._stop()
             raise
+        self._give_way()
         return self
 
     async def __aexit__(
@@ -250,6 +271,10 @@ class Commitment(Entered):
         self._exchange.event_takers.remove(self._take_own)
         if self._listener is not None:
             self._listener.forget(self)
+        self._give_way()
+
+    def _give_way(self) -> None:
+        """Let the end of the association cancel its block."""
         outlasting = self._exchange.outlasting
         outlasting[:] = [tell for tell in outlasting if tell != self._tell]
         self._exchange.on_outlasted()

@@ -12,11 +12,11 @@ import trio.testing
 
 import dimse_trio as dimse
 from dimse_trio import SOPReference
-from dimse_trio.protocol.messages import NEventReportRQ, NEventReportRSP
+from dimse_trio.protocol.messages import NActionRQ, NEventReportRQ, NEventReportRSP
 from dimse_trio.testing import ScriptedPeer, associated_pair
 
 from .commitments import AS_SCP, BAD, COMMITMENT, CONTEXTS, GOOD, INSTANCE, Keeper, answer, asked
-from .script import LE, scripted
+from .script import LE, encoded, scripted
 
 
 async def test_a_listener_takes_the_report_though_the_association_has_ended(
@@ -149,6 +149,85 @@ async def test_a_listener_knows_its_transactions(autojump_clock: trio.abc.Clock)
         # settled: heard of before; given up: unknown
         assert await reported(other.transaction_uid, BAD) == 0
         assert await reported(one.transaction_uid, GOOD) == dimse.Status.INVALID_ARGUMENT_VALUE
+
+
+@pytest.mark.parametrize("listening", ["neither", "one", "both", "each"])
+async def test_one_association_awaits_a_transaction_once(
+    listening: str, autojump_clock: trio.abc.Clock
+) -> None:
+    one = None if listening == "neither" else dimse.CommitmentListener()
+    other = {"both": one, "each": dimse.CommitmentListener()}.get(listening)
+    async with (
+        associated_pair(Keeper(), contexts=CONTEXTS) as association,
+        association.commit([GOOD], transaction_uid="1.2.3", listener=one) as first,
+    ):
+        with pytest.raises(dimse.LocalProtocolError, match="awaited already"):
+            async with association.commit([GOOD], transaction_uid="1.2.3", listener=other):
+                pytest.fail("it is not entered")
+        assert (await first.wait()).complete
+
+
+async def test_a_listener_awaits_a_transaction_of_two_associations_once(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    listener = dimse.CommitmentListener()
+    async with (
+        associated_pair(Keeper(), contexts=CONTEXTS) as one,
+        associated_pair(Keeper(), contexts=CONTEXTS) as other,
+        one.commit([GOOD], transaction_uid="1.2.3", listener=listener) as first,
+    ):
+        with pytest.raises(dimse.LocalProtocolError, match="awaited already"):
+            async with other.commit([GOOD], transaction_uid="1.2.3", listener=listener):
+                pytest.fail("it is not entered")
+        assert (await first.wait()).complete
+
+
+@pytest.mark.parametrize("listener", [5, "listener", dimse.CommitmentListener])
+async def test_a_listener_is_one(listener: Any) -> None:
+    async with associated_pair(Keeper(), contexts=CONTEXTS) as association:
+        with pytest.raises(dimse.LocalProtocolError, match="listener is a CommitmentListener"):
+            association.commit([GOOD], listener=listener)
+
+
+@pytest.mark.parametrize("listening", [False, True])
+@pytest.mark.parametrize("end", ["release", "abort"])
+async def test_a_report_counts_though_the_request_was_never_answered(
+    end: str, listening: bool, autojump_clock: trio.abc.Clock
+) -> None:
+    async def script(peer: ScriptedPeer) -> None:
+        await peer.expect_message(NActionRQ)
+        message = NEventReportRQ(
+            message_id=7,
+            affected_sop_class_uid=COMMITMENT,
+            affected_sop_instance_uid=INSTANCE,
+            event_type_id=1,
+        )
+        await peer.send_message(1, message, encoded(asked("1.2.3", GOOD)))
+        assert (await peer.expect_message(NEventReportRSP)).status == 0
+        await (peer.release() if end == "release" else peer.abort())
+
+    listener = dimse.CommitmentListener() if listening else None
+    async with (
+        scripted(script, contexts=CONTEXTS) as association,
+        association.commit([GOOD], transaction_uid="1.2.3", listener=listener) as commitment,
+    ):
+        result = await commitment.wait()
+        await trio.sleep(10)  # there is time to deal with it
+        assert result.complete
+        assert not association.is_open
+
+
+async def test_an_association_that_ends_with_neither_answer_nor_report_is_an_error(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    async def script(peer: ScriptedPeer) -> None:
+        await peer.expect_message(NActionRQ)
+        await peer.release()
+
+    with pytest.raises(dimse.AssociationClosed):
+        async with scripted(script, contexts=CONTEXTS) as association:
+            async with association.commit([GOOD], listener=dimse.CommitmentListener()):
+                pytest.fail("it is not entered")
 
 
 async def test_a_report_goes_to_the_ae_that_asked_when_its_association_is_over() -> None:
