@@ -41,6 +41,18 @@ async def test_a_step_is_scheduled_found_claimed_updated_and_completed() -> None
         assert "COMPLETED" in table.check_done().stdout
 
 
+async def test_a_step_without_a_workitem_is_completed_with_an_option() -> None:
+    async with dimse.ProcedureSteps() as steps, served(steps) as peer:
+        made = await run("ups", "create", *peer, "Segment")
+        uid = made.check_done().stdout.strip()
+        claimed = await run("ups", "claim", *peer, uid)
+        lock = ("--transaction-uid", claimed.check_done().stdout.strip())
+        ended = await run("ups", "complete", *peer, uid, *lock)
+        ended.check(2, "performed: give --workitem VALUE^SCHEME^MEANING")
+        assert "complete(" not in ended.stderr
+        assert steps.states == {uid: dimse.StepState.IN_PROGRESS}
+
+
 async def test_a_watcher_prints_events_of_steps_at_a_manager_that_the_program_is(
     tmp_path: Path,
 ) -> None:

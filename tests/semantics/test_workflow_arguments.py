@@ -44,6 +44,9 @@ WHO = {"Modality": "CT", "PerformedStationAETitle": "SCANNER"}
         (lambda: dimse.performed_step_attributes(Modality="lower case"), "Modality .* VR CS"),
         (lambda: dimse.performed_step_attributes("item"), "scheduled is a pydicom Dataset"),
         (lambda: dimse.performed_step_attributes([{}]), "scheduled is a pydicom Dataset"),
+        (lambda: dimse.performed_step_attributes([None]), "scheduled is a pydicom Dataset"),  # type: ignore[list-item]
+        (lambda: dimse.performed_step_attributes(None), "scheduled is a pydicom Dataset"),  # type: ignore[arg-type]
+        (lambda: dimse.performed_step_attributes(5), "scheduled is a pydicom Dataset"),  # type: ignore[arg-type]
         (lambda: dimse.PerformedSeries("abc", "HEAD").item(), "SeriesInstanceUID .* UI"),
         (lambda: dimse.PerformedSeries("1.2", "HEAD", ["1.2.3"]).item(), "refers to an instance"),
         (
@@ -112,6 +115,8 @@ async def test_a_procedure_step_of_what_is_none_is_refused() -> None:
                 (ups.create("Step", Rows="7"), "Rows .* VR US"),
                 (ups.create("Step", PatientNam="X"), "PatientNam"),
                 (ups.create("Step", ScheduledProcedureStepPriority="so so"), "VR CS"),
+                (ups.change_state("1.2", "DONE", "1.3"), "SCHEDULED, IN PROGRESS, .*, not 'DONE'"),
+                (ups.change_state("1.2", None, "1.3"), "not None"),
                 (ups.create("Step", priority="URGENT"), "HIGH, MEDIUM, LOW, not 'URGENT'"),
                 (association.notify_availability("x"), "AvailabilityNotice"),  # type: ignore[arg-type]
             ):
@@ -120,11 +125,14 @@ async def test_a_procedure_step_of_what_is_none_is_refused() -> None:
             with pytest.raises(dimse.QueryError, match="PatientNam"):
                 await ups.subscribe(matching={"PatientNam": "X"})
             uid = await ups.create("Step")
+            await ups.change_state(uid, "IN PROGRESS", "1.3")
+            assert steps.states[uid] is dimse.StepState.IN_PROGRESS
+            uid = await ups.create("Step")
             async with ups.claim(uid) as work:
                 with pytest.raises(dimse.LocalProtocolError, match="ReasonForCancellation"):
                     await work.cancel(dimse.Code("110514", "DCM"))
                 await work.cancel(code=("110514", "DCM", "Incorrect worklist entry selected"))
-            assert steps.states == {uid: dimse.StepState.CANCELED}
+            assert steps.states[uid] is dimse.StepState.CANCELED
             for wrong in (
                 lambda work: work.update(progress=50, description=5),
                 lambda work: work.update(progress="half"),
@@ -162,6 +170,11 @@ async def test_a_step_is_completed_with_series_and_with_nothing_else() -> None:
         with pytest.raises(dimse.LocalProtocolError, match="series are PerformedSeries"):
             await step.complete("1.2.3")
         assert step.status == "IN PROGRESS"
+        nothing: Any
+        for nothing in (None, [None]):
+            with pytest.raises(dimse.LocalProtocolError, match="scheduled is a pydicom Dataset"):
+                async with association.performed_procedure_step(nothing):
+                    pytest.fail("the block is not entered")
 
 
 async def test_values_of_another_data_set_are_taken_as_they_are() -> None:

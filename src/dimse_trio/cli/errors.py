@@ -110,6 +110,7 @@ _OPTIONS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r'on_mismatch="transcode"', "--on-mismatch transcode"),
         (r"for which commit takes a listener$", "for which commit has --listen-port"),
         (r": give a value by keyword, or a PerformedSeries$", ": give that with -k KEY=VALUE"),
+        (r"complete\(workitem=Code\(…\)\)$", "give --workitem VALUE^SCHEME^MEANING"),
         (r" or (?:a )?datetime\.\w+(?:\([^)]*\))?", ""),
     )
 )
