@@ -96,9 +96,6 @@ if TYPE_CHECKING:
     from .offers import AnyHandler as AnyHandler
     from .offers import Handlers as Handlers
     from .operations import FindOperation as FindOperation
-    from .operations import GetOperation as GetOperation
-    from .operations import MoveOperation as MoveOperation
-    from .operations import RetrieveResult as RetrieveResult
     from .part10 import Instance as Instance
     from .performed_step_scp import PerformedProcedureSteps as PerformedProcedureSteps
     from .performed_step_scp import PerformedStepFolder as PerformedStepFolder
@@ -146,6 +143,9 @@ if TYPE_CHECKING:
     from .requests import MoveOriginator as MoveOriginator
     from .requests import MoveRequest as MoveRequest
     from .requests import StoreRequest as StoreRequest
+    from .retrieve_operations import GetOperation as GetOperation
+    from .retrieve_operations import MoveOperation as MoveOperation
+    from .retrieve_operations import RetrieveResult as RetrieveResult
     from .sending import StoreOutcome as StoreOutcome
     from .server import Server as Server
     from .server import open_server as open_server
@@ -210,7 +210,8 @@ else:
             "NSetRequest Reply"
         ),
         "offers": "AnyHandler Handlers",
-        "operations": "FindOperation GetOperation MoveOperation RetrieveResult",
+        "operations": "FindOperation",
+        "retrieve_operations": "GetOperation MoveOperation RetrieveResult",
         "part10": "Instance",
         "performed_step_scp": (
             "PerformedProcedureSteps PerformedStepFolder PerformedStepMemory PerformedStepStore"

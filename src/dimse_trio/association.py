@@ -17,7 +17,7 @@ from .errors import AssociationError, LocalProtocolError, leaves
 from .exchange import Exchange
 from .link import Link
 from .normalized import NormalizedServices
-from .operations import FindOperation, GetOperation, MoveOperation
+from .operations import FindOperation
 from .part10 import Instance, path_of
 from .performance import Environment
 from .protocol.messages import CEchoRQ, CEchoRSP, CStoreRQ, CStoreRSP
@@ -26,6 +26,7 @@ from .protocol.uids import VERIFICATION
 from .protocol.upper_layer import Role
 from .queries import Query, query
 from .requests import MoveOriginator
+from .retrieve_operations import GetOperation, MoveOperation
 from .storing import TRANSCODED_AT_ONCE, OnMismatch, StoreResult, prepare
 from .workflows import Workflows
 

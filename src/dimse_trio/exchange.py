@@ -9,6 +9,7 @@ which the peer has (PS3.7 §6.2, §D.3.3.3).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -23,9 +24,8 @@ from .errors import (
     StatusError,
 )
 from .incoming import Bell, Inbox, IncomingDataSet, gathering
-from .invocations import Invocation, Invocations
+from .invocations import Invocation, Invocations, Retrieval
 from .link import Link, Silence
-from .operations import GetOperation
 from .performance import Environment, EventTaker, Performance
 from .protocol.errors import RemoteProtocolError
 from .protocol.events import (
@@ -70,7 +70,6 @@ class Exchange:
         self._invocations = Invocations(link.negotiated.max_invoked)
         self.wait_abandoned = self._invocations.wait_abandoned
         self._performances: dict[int, Performance] = {}
-        self._retrieving: list[GetOperation] = []
         self._sink: Callable[[bytes | memoryview, bool], None] | None = None
         self._filling: Inbox | None = None
         self._performed = Bell()
@@ -112,20 +111,23 @@ class Exchange:
         make: Callable[[int], Request],
         source: DataSource | None = None,
         begun: Callable[[Invocation], None] = lambda _: None,
+        retrieval: Retrieval | None = None,
     ) -> Invocation:
         """Await a place in the window and send a request; cancelled in here, nothing is due.
 
-        `begun` is called before anything is sent, as the peer may answer before this returns.
+        `begun` is called before anything is sent, as the peer may answer before this returns. A
+        C-GET, which is the `retrieval`, awaits the end of the one before it, too.
         """
         self.check_open()
-        await self._invocations.take_place(self._before_waiting)
+        await self._invocations.take_place(partial(self._before_waiting, retrieval), retrieval)
         try:
             self.check_open()
             request = make(self.link.core.next_message_id())
         except BaseException:
-            self._invocations.give_place_back()
+            self._invocations.give_place_back(retrieval)
             raise
-        invocation = Invocation(request, context, self._limits.memory_per_message)
+        memory_limit = self._limits.memory_per_message
+        invocation = Invocation(request, context, memory_limit, retrieval)
         self._invocations.add(invocation)
         self._stir()  # its response must come past what a handler has not read
         begun(invocation)
@@ -137,12 +139,14 @@ class Exchange:
         invocation.last_activity = trio.current_time()
         return invocation
 
-    def _before_waiting(self) -> None:
-        """The window is full: refuse to wait for ourselves, and let nobody else hold us up."""
-        if any(get.holds(trio.lowlevel.current_task()) for get in self._retrieving):
+    def _before_waiting(self, retrieval: Retrieval | None) -> None:
+        """There is no room: refuse to wait for ourselves, and let nobody else hold us up."""
+        waits_for_it = retrieval is not None or self._invocations.window == 1
+        under_way = self._invocations.retrieval
+        if waits_for_it and under_way and under_way.holds(trio.lowlevel.current_task()):
             raise LocalProtocolError(
-                "this task is inside `async for` over a C-GET of the same association, which goes"
-                " on only when the loop does: use another association, or save_to"
+                "this task is inside the block of a C-GET of the same association, which ends only"
+                " when the loop over it does: use another association, or save_to for that C-GET"
             )
         self._stir()
 
@@ -197,17 +201,11 @@ class Exchange:
         self._releasing = self._releasing or why is None  # the user's wish is no surprise to them
         await self.link.abort(why or AssociationAborted("this side aborted the association"))
 
-    def retrieving(self, operation: GetOperation, active: bool) -> None:
-        """A C-GET begins or ends; the last one to begin takes the sub-operations that arrive."""
-        if active:
-            self._retrieving.append(operation)
-        else:
-            self._retrieving.remove(operation)
-
     @property
-    def storing_operation(self) -> GetOperation | None:
+    def _storing(self) -> Retrieval | None:
         """The C-GET whose sub-operations are arriving."""
-        return next((get for get in reversed(self._retrieving) if get.begun), None)
+        retrieval = self._invocations.retrieval
+        return retrieval if retrieval is not None and retrieval.begun else None
 
     # -- the receive task ------------------------------------------------------------------------
 
@@ -269,7 +267,7 @@ class Exchange:
         While an instance of our C-GET is being taken, it is not the peer who is silent.
         """
         timeouts = self.link.timeouts
-        if self._retrieving and self._performances:
+        if self._storing and self._performances:
             return inf
         if (silent := self._invocations.most_silent) is not None:
             return silent.last_activity + timeouts.response
@@ -353,10 +351,10 @@ class Exchange:
     @property
     def _alone(self) -> bool:
         """Whether one operation has the connection to itself; a C-GET and its C-STOREs are one."""
-        if self._invocations.waiting:
+        if self._invocations.crowded:
             return False
         performing = len(self._performances)
-        if self._retrieving:
+        if self._storing:
             performing = max(performing - 1, 0)
         return len(self._invocations) + performing <= 1
 
@@ -371,7 +369,7 @@ class Exchange:
         self, context: AcceptedContext, request: Request, data: bytes | IncomingDataSet
     ) -> None:
         performance = Performance(
-            self, self._association, self._environment, context, request, data
+            self, self._association, self._environment, context, request, data, self._storing
         )
         self._performances[request.message_id] = performance
         self._tasks.start_soon(self._run_performance, performance)

@@ -35,13 +35,13 @@ from .inventory import (
     take_inventory,
 )
 from .offers import AnyHandler
-from .operations import RetrieveResult
 from .pool import Lessor, with_lease
 from .protocol.negotiation import PresentationContext
 from .protocol.status import Status
 from .queries import Query
 from .references import Referable
 from .requests import StoreRequest
+from .retrieve_operations import RetrieveResult
 from .server import Server
 
 logger = logging.getLogger("dimse_trio")

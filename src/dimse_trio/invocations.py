@@ -3,13 +3,18 @@
 The asynchronous operations window bounds how many operations may be outstanding (PS3.7 §D.3.3.3).
 A place in it is taken before a request is sent and given back with the final response, even if
 nobody waits for that any more: the peer's own count goes by it.
+
+A C-GET waits until no other is outstanding, too: its C-STORE sub-operations do not say whose they
+are (PS3.7 §9.1.3), so that an instance can only be told to be of the one C-GET that there is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
+from typing import TYPE_CHECKING, Protocol
 
+import attrs
 import trio
 
 from .incoming import Inbox
@@ -17,13 +22,23 @@ from .protocol.messages import CFindRQ, Request, Response
 from .protocol.negotiation import AcceptedContext
 from .protocol.status import Status
 
+if TYPE_CHECKING:
+    from .requests import StoreRequest
+
 
 class Invocation:
     """A request of this side until its final response, as the receive task sees it."""
 
-    def __init__(self, request: Request, context: AcceptedContext, memory_limit: int) -> None:
+    def __init__(
+        self,
+        request: Request,
+        context: AcceptedContext,
+        memory_limit: int,
+        retrieval: Retrieval | None = None,
+    ) -> None:
         self.request = request
         self.context = context
+        self.retrieval = retrieval
         self.inbox = Inbox(memory_limit)
         self.pending: Response | None = None
         self.final: Response | None = None
@@ -69,6 +84,31 @@ class Invocation:
             raise self._failure
 
 
+class Retrieval(Protocol):
+    """A C-GET of this side, which takes the instances that arrive."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether it has, or is just about to be, requested."""
+        ...
+
+    def holds(self, task: trio.lowlevel.Task) -> bool:
+        """Whether it can only go on when that task comes back for the next instance."""
+        ...
+
+    async def receive(self, request: StoreRequest) -> Status:
+        """Take a sub-operation's instance, for its performance; the status is for the peer."""
+        ...
+
+
+@attrs.define(eq=False)
+class _Waiting:
+    """A task that waits for a place, for a C-GET or for anything else."""
+
+    retrieval: Retrieval | None
+    admitted: trio.Event = attrs.field(factory=trio.Event)
+
+
 class Invocations:
     """The outstanding operations by Message ID.
 
@@ -77,11 +117,12 @@ class Invocations:
     """
 
     def __init__(self, window: int) -> None:
+        self.window = window or 0xFFFF
+        self.retrieval: Retrieval | None = None
+        """The C-GET that has a place."""
         self._table: dict[int, Invocation] = {}
-        limit = window or 0xFFFF
-        self._places = trio.Semaphore(limit, max_value=limit)
-        self.waiting = 0
-        """How many tasks wait for a place."""
+        self._places = self.window
+        self._waiting: list[_Waiting] = []
 
     def __len__(self) -> int:
         return len(self._table)
@@ -90,22 +131,48 @@ class Invocations:
         """The operation of that Message ID."""
         return self._table.get(message_id)
 
-    async def take_place(self, before_waiting: Callable[[], None]) -> None:
-        """Wait for a place in the window, first come, first served; the caller gives it back."""
-        await trio.lowlevel.checkpoint_if_cancelled()
-        try:
-            self._places.acquire_nowait()
-        except trio.WouldBlock:
-            self.waiting += 1
-            try:
-                before_waiting()
-                await self._places.acquire()
-            finally:
-                self.waiting -= 1
+    @property
+    def crowded(self) -> bool:
+        """Whether tasks wait for a place, and not just for the end of the C-GET that has one."""
+        return any(not (each.retrieval and self.retrieval) for each in self._waiting)
 
-    def give_place_back(self) -> None:
-        """A place that was taken will not be used."""
-        self._places.release()
+    async def take_place(
+        self, before_waiting: Callable[[], None], retrieval: Retrieval | None = None
+    ) -> None:
+        """Wait for a place in the window; the caller gives it back.
+
+        First come, first served, but that a C-GET lets others pass while it waits for another.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        waiting = _Waiting(retrieval)
+        self._waiting.append(waiting)
+        self._admit()
+        try:
+            if not waiting.admitted.is_set():
+                before_waiting()
+                await waiting.admitted.wait()
+        except BaseException:
+            if waiting.admitted.is_set():  # after it was cancelled, before it ran
+                self.give_place_back(retrieval)
+            else:
+                self._waiting.remove(waiting)
+            raise
+
+    def _admit(self) -> None:
+        """Let in who waits and has room now."""
+        for each in list(self._waiting):
+            if self._places and not (each.retrieval and self.retrieval):
+                self._places -= 1
+                self.retrieval = self.retrieval or each.retrieval
+                self._waiting.remove(each)
+                each.admitted.set()
+
+    def give_place_back(self, retrieval: Retrieval | None = None) -> None:
+        """A place that was taken is free again."""
+        self._places += 1
+        if retrieval is not None:
+            self.retrieval = None
+        self._admit()
 
     def add(self, invocation: Invocation) -> None:
         """An operation takes the place that its task has taken."""
@@ -113,8 +180,8 @@ class Invocations:
 
     def remove(self, message_id: int) -> None:
         """An operation is over, or could not be asked for: its place is free again."""
-        if self._table.pop(message_id, None) is not None:
-            self._places.release()
+        if (invocation := self._table.pop(message_id, None)) is not None:
+            self.give_place_back(invocation.retrieval)
 
     def touch(self) -> None:
         """Nobody can be called silent until now."""

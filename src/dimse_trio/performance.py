@@ -28,6 +28,7 @@ from .errors import (
 )
 from .handlers import method_of
 from .incoming import IncomingDataSet
+from .invocations import Retrieval
 from .protocol.messages import (
     MESSAGES,
     CFindRQ,
@@ -125,12 +126,15 @@ class Performance:
         context: AcceptedContext,
         request: Request,
         data: bytes | IncomingDataSet,
+        retrieval: Retrieval | None = None,
     ) -> None:
         self.exchange = exchange
         self.association = association
         self.environment = environment
         self.context = context
         self.request = request
+        self.retrieval = retrieval
+        """The C-GET of this side that was under way when the request came."""
         self._data = data
         self._scope: trio.CancelScope | None = None
         self._cancelled = False

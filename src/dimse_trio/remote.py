@@ -42,7 +42,6 @@ from .fetching import Fetching, Method, Retrieved, RetrieveProgress, commit
 from .instruments import Instrument, checked_instruments
 from .inventory import find_contexts, move_contexts
 from .offers import AnyHandler
-from .operations import RetrieveResult
 from .pool import Lease, Pool, with_lease
 from .protocol.messages import CEchoRSP
 from .protocol.negotiation import PresentationContext
@@ -51,6 +50,7 @@ from .protocol.uids import VERIFICATION
 from .queries import Query, query
 from .references import Referable
 from .remote_find import RemoteFind
+from .retrieve_operations import RetrieveResult
 from .sending import Sending, Source, StoreOutcome, StoreProgress, found_in
 from .server import Server, open_server
 from .storing import OnMismatch, check_policy

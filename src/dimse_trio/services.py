@@ -53,8 +53,8 @@ async def _perform_store(performance: Performance) -> int:
     )
     if not performance.environment.accept_invalid_uids and not is_uid(request.sop_instance_uid):
         raise StatusError(Status.INVALID_SOP_INSTANCE, "SOP Instance UID is not a UID")
-    operation = performance.exchange.storing_operation
-    method = performance.method("handle_store") if operation is None else operation.receive
+    retrieval = performance.retrieval
+    method = performance.method("handle_store") if retrieval is None else retrieval.receive
     status = _status(method, await performance.step(method, request))
     request.check_awaited()
     return status
