@@ -130,7 +130,7 @@ class Pool:
 
     Args:
         opener: Opens an association with these contexts.
-        keepers: Where the keeper tasks run; cancelling it aborts what is left.
+        keepers: Where the keeper tasks run.
         size: Most associations at a time.
         idle: Seconds after which an idle one is released.
     """
@@ -142,7 +142,13 @@ class Pool:
         self._size = size
         self._holding: Counter[trio.lowlevel.Task] = Counter()
         self._waiting: set[trio.lowlevel.Task] = set()
-        self._closed = False
+        self._users = 0
+        """Leases that have begun: there is an association for them, or will be."""
+        self._unused = trio.Event()
+        """Set when it is closed and there are none left."""
+        self._closed = self._broken_off = False
+        self._getting: set[trio.CancelScope] = set()
+        """Those of the leases that there is no association for yet."""
         self._idle_time = idle
         self._kept: list[_Kept] = []
         """What there is, in the order of their last use."""
@@ -165,34 +171,60 @@ class Pool:
         under way on it is not the next one's business.
 
         Raises:
-            AssociationError: None can be opened.
+            AssociationError: None can be opened, or the pool is broken off.
             LocalProtocolError: Every task that holds one waits for another, this one too.
         """
+        self._users += 1
+        try:
+            async with AsyncExitStack() as place:
+                kept, fresh = await self._get(place, contexts)
+                usable = False
+                try:
+                    yield Lease(kept.association, fresh)
+                    usable = True
+                except Exception:  # an operation of it has failed, and so is over
+                    usable = True
+                    raise
+                finally:
+                    if usable and kept.association.is_open:
+                        self._give_back(kept)
+                    else:
+                        kept.state = _State.ENDING
+                        await kept.association.abort()
+        finally:
+            self._users -= 1
+            if self._closed and not self._users:
+                self._unused.set()
+
+    async def _get(
+        self, place: AsyncExitStack, contexts: Sequence[PresentationContext]
+    ) -> tuple[_Kept, bool]:
+        """An association for one of the places, and whether it was opened for it."""
         wanted = frozenset(contexts)
-        async with self._place():
-            kept = self._take(wanted)
-            fresh = kept is None
-            if kept is None:
-                kept = await self._opened(wanted, contexts)
-            usable = False
+        with trio.CancelScope() as getting:
+            self._getting.add(getting)
+            if self._broken_off:
+                getting.cancel()
             try:
-                yield Lease(kept.association, fresh)
-                usable = True
-            except Exception:  # an operation of it has failed, and so is over
-                usable = True
-                raise
+                await place.enter_async_context(self._place())
+                kept = self._take(wanted)
+                return kept or await self._opened(wanted, contexts), kept is None
             finally:
-                if not usable or not kept.association.is_open:
-                    kept.state = _State.ENDING
-                    await kept.association.abort()
-                elif self._closed:
-                    self._let_go(kept)
-                else:
-                    self._kept.remove(kept)
-                    self._kept.append(kept)
-                    kept.state = _State.IDLE
-                    kept.idle_until = trio.current_time() + self._idle_time
-                    self._set_deadlines()
+                self._getting.remove(getting)
+        raise AssociationAborted(
+            "the block of associations was left by an exception or cancelled before this had one"
+        )
+
+    def _give_back(self, kept: _Kept) -> None:
+        """It is idle, for as long as somebody may want it."""
+        if self._closed and not self._waiting:
+            self._let_go(kept)
+            return
+        self._kept.remove(kept)
+        self._kept.append(kept)
+        kept.state = _State.IDLE
+        kept.idle_until = trio.current_time() + self._idle_time
+        self._set_deadlines()
 
     @asynccontextmanager
     async def _place(self) -> AsyncGenerator[None]:
@@ -366,8 +398,51 @@ class Pool:
         self._last_end = trio.current_time()
         self._set_deadlines()
 
-    def close(self) -> None:
-        """Release all that is idle, and what is leased as soon as it is not any more."""
+    # -- the end ---------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Wait for all leases, with those that wait for a place, and release what is idle.
+
+        Raises:
+            LocalProtocolError: One of the leases is this task's own.
+        """
+        if trio.lowlevel.current_task() in self._holding:
+            raise LocalProtocolError(
+                "this task is inside the block of an operation of the RemoteAE: leave it first"
+            )
         self._closed = True
+        if not self._waiting:
+            self._let_go_idle()
+        if self._users:
+            await self._unused.wait()
+        self._let_go_idle()
+
+    def _let_go_idle(self) -> None:
         for kept in self._in(_State.IDLE):
             self._let_go(kept)
+
+    def break_off(self) -> None:
+        """Abort all associations; who waits for one is told that there will be none."""
+        self._broken_off = True
+        for getting in self._getting:
+            getting.cancel()
+        self._keepers.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_pool(opener: Opener, *, size: int, idle: float) -> AsyncGenerator[Pool]:
+    """A `Pool` for the time of a block, whose end waits for the leases that were begun in it.
+
+    Left by an exception or cancelled, then too, it breaks them off.
+    """
+    failure: BaseException | None = None
+    async with trio.open_nursery() as keepers:
+        pool = Pool(opener, keepers, size=size, idle=idle)
+        try:
+            yield pool
+            await pool.close()
+        except BaseException as error:  # raised again below, not wrapped in a group
+            failure = error
+            pool.break_off()
+    if failure is not None:
+        raise failure

@@ -42,7 +42,7 @@ from .fetching import Fetching, Method, Retrieved, RetrieveProgress, commit
 from .instruments import Instrument, checked_instruments
 from .inventory import find_contexts, move_contexts
 from .offers import AnyHandler
-from .pool import Lease, Pool, with_lease
+from .pool import Lease, Pool, open_pool, with_lease
 from .protocol.messages import CEchoRSP
 from .protocol.negotiation import PresentationContext
 from .protocol.pdus import Implementation, UserIdentity
@@ -66,10 +66,14 @@ class RemoteAE(Entered):
         async with RemoteAE("PACS", "127.0.0.1", 11112) as pacs:
             await pacs.store("folder", jobs=4)
 
-    Leaving the block releases what is kept; cancellation and exceptions abort it. An association
-    that the peer has closed while it was idle is replaced, which nobody notices. One that is idle
-    makes way for the next where a peer takes few at a time: if the peer rejects that for now, or
-    does not answer it for about a second. How many the peer takes is remembered in the block.
+    Leaving the block waits for the calls of other tasks that have an association or wait for one,
+    and releases what is kept. Cancellation and exceptions abort it: these calls then raise
+    `AssociationAborted`, or try again where they would, each on an association of its own.
+
+    An association that the peer has closed while it was idle is replaced, which nobody notices. One
+    that is idle makes way for the next where a peer takes few at a time: if the peer rejects that
+    for now, or does not answer it for about a second. How many the peer takes is remembered in the
+    block.
 
     Args:
         title: The peer's AE title.
@@ -204,7 +208,8 @@ class RemoteAE(Entered):
         if self._block is not None:
             raise LocalProtocolError(f"{self!r} is in its block already")
         self._block = AsyncExitStack()
-        self._pool = await self._block.enter_async_context(self._pooled())
+        pool = open_pool(self._opener, size=self._max_associations, idle=self._keep_idle)
+        self._pool = await self._block.enter_async_context(pool)
         return self
 
     async def __aexit__(
@@ -216,20 +221,6 @@ class RemoteAE(Entered):
         block, self._block, self._pool = self._block, None, None
         assert block is not None
         await block.__aexit__(kind, error, traceback)
-
-    @asynccontextmanager
-    async def _pooled(self) -> AsyncGenerator[Pool]:
-        failure: BaseException | None = None
-        async with trio.open_nursery() as keepers:
-            pool = Pool(self._opener, keepers, size=self._max_associations, idle=self._keep_idle)
-            try:
-                yield pool
-                pool.close()
-            except BaseException as error:  # raised again below, not wrapped in a group
-                failure = error
-                keepers.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
 
     def _opener(
         self, contexts: Sequence[PresentationContext]

@@ -12,7 +12,7 @@ import trio.testing
 
 import dimse_trio as dimse
 from dimse_trio.client import associate_over
-from dimse_trio.pool import Pool
+from dimse_trio.pool import Pool, open_pool
 from dimse_trio.protocol.pdus import Abort, ReleaseRP, ReleaseRQ
 from dimse_trio.server import serve_stream
 from dimse_trio.testing import ScriptedPeer
@@ -84,10 +84,8 @@ class Narrow:
     async def pool(self, size: int = 8, idle: float = 1000) -> AsyncGenerator[Pool]:
         """A pool of associations with it, of which nothing is left afterwards."""
         async with trio.open_nursery() as self.nursery:
-            async with trio.open_nursery() as keepers:
-                pool = Pool(self.opener, keepers, size=size, idle=idle)
+            async with open_pool(self.opener, size=size, idle=idle) as pool:
                 yield pool
-                pool.close()
         assert self.present == 0
 
 
@@ -314,11 +312,48 @@ async def test_cancelled_at_any_step_a_lease_leaves_no_association(
     assert steps > 5
 
 
+async def test_a_block_cancelled_at_any_step_of_its_end_leaves_nobody_waiting(
+    autojump_clock: object,
+) -> None:
+    steps = 0
+    finished = False
+    while not finished:
+        steps += 1
+        peer = Narrow(room=8)
+        ended: list[dimse.DimseError | None] = []
+
+        async def call(
+            pool: Pool, contexts: Contexts, ended: list[dimse.DimseError | None]
+        ) -> None:
+            try:
+                await seconds(pool, contexts, use=1)
+                ended.append(None)
+            except dimse.DimseError as error:
+                ended.append(error)
+
+        async with trio.open_nursery() as peer.nursery:
+            with trio.CancelScope() as scope:
+                instrument = CancelAfter(steps, scope)
+                try:
+                    async with open_pool(peer.opener, size=2, idle=1000) as pool:
+                        for each in (A, B, A, C, B):
+                            peer.nursery.start_soon(call, pool, each, ended)
+                        await trio.sleep(0.5)
+                        trio.lowlevel.add_instrument(instrument)
+                    finished = True
+                finally:
+                    trio.lowlevel.remove_instrument(instrument)
+            assert not finished or ended == [None] * 5
+        assert len(ended) == 5
+        assert peer.present == 0
+    assert steps > 1
+
+
 @pytest.mark.parametrize("used_for", [0, 5])
 async def test_one_that_the_peer_has_released_while_it_was_used_is_in_nobodys_way(
     autojump_clock: object, used_for: float
 ) -> None:
-    async with trio.open_nursery() as peers, trio.open_nursery() as keepers:
+    async with trio.open_nursery() as peers:
 
         @asynccontextmanager
         async def opener(contexts: Contexts) -> AsyncGenerator[dimse.Association]:
@@ -333,12 +368,11 @@ async def test_one_that_the_peer_has_released_while_it_was_used_is_in_nobodys_wa
             assert isinstance(await peer.receive(), ReleaseRP | Abort)
             await peer.expect_end()
 
-        pool = Pool(opener, keepers, size=1, idle=1000)
-        started = trio.current_time()
-        for each in (A, B, C):
-            async with pool.lease(each) as lease:
-                while lease.association.is_open:
-                    await trio.lowlevel.checkpoint()
-                await trio.sleep(used_for)
-        assert trio.current_time() - started <= 3 * (used_for + dimse.Timeouts().linger)
-        pool.close()
+        async with open_pool(opener, size=1, idle=1000) as pool:
+            started = trio.current_time()
+            for each in (A, B, C):
+                async with pool.lease(each) as lease:
+                    while lease.association.is_open:
+                        await trio.lowlevel.checkpoint()
+                    await trio.sleep(used_for)
+            assert trio.current_time() - started <= 3 * (used_for + dimse.Timeouts().linger)
