@@ -43,7 +43,9 @@ class Association(NormalizedServices, Workflows):
     It is a nursery: `start_soon`, `start` and `cancel_scope` behave as on `trio.Nursery`; leaving
     the block waits for the children, then releases the association. Operations may be called from
     several of its tasks at once; they wait for their turn where the asynchronous operations window,
-    which is 1 unless negotiated, is full (PS3.7 §D.3.3.3).
+    which is 1 unless negotiated, is full (PS3.7 §D.3.3.3). Of C-GETs there is one at a time in any
+    case; while it is under way, all instances that the peer sends are taken for those of it. What
+    would wait for the block that it is in, of a C-GET without `save_to`, is a `LocalProtocolError`.
     """
 
     def __init__(self, link: Link, *, environment: Environment) -> None:
@@ -257,6 +259,9 @@ class Association(NormalizedServices, Workflows):
         `await` it with `save_to`, a folder that is made if need be, for files; or `async with` and
         `async for` for the instances as they come, each with `save_as`, `chunks` and `data_set`. An
         instance is acknowledged to the peer when the loop comes back for the next.
+
+        It waits for the end of another one on this association; inside the block of that it raises
+        `LocalProtocolError`, unless that one saves by itself.
         """
         return GetOperation(self._exchange, what, model, save_to=path_of(save_to), check=check)
 
