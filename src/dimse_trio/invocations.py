@@ -10,6 +10,7 @@ are (PS3.7 §9.1.3), so that an instance can only be told to be of the one C-GET
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, Protocol
@@ -122,7 +123,8 @@ class Invocations:
         """The C-GET that has a place."""
         self._table: dict[int, Invocation] = {}
         self._places = self.window
-        self._waiting: list[_Waiting] = []
+        self._waiting: OrderedDict[_Waiting, None] = OrderedDict()
+        """In their order; of many, any may go in no time."""
 
     def __len__(self) -> int:
         return len(self._table)
@@ -144,35 +146,39 @@ class Invocations:
         First come, first served, but that a C-GET lets others pass while it waits for another.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
+        if self._take(retrieval):
+            return
+        before_waiting()
         waiting = _Waiting(retrieval)
-        self._waiting.append(waiting)
-        self._admit()
+        self._waiting[waiting] = None
         try:
-            if not waiting.admitted.is_set():
-                before_waiting()
-                await waiting.admitted.wait()
+            await waiting.admitted.wait()
         except BaseException:
             if waiting.admitted.is_set():  # after it was cancelled, before it ran
                 self.give_place_back(retrieval)
             else:
-                self._waiting.remove(waiting)
+                del self._waiting[waiting]
             raise
 
-    def _admit(self) -> None:
-        """Let in who waits and has room now."""
-        for each in list(self._waiting):
-            if self._places and not (each.retrieval and self.retrieval):
-                self._places -= 1
-                self.retrieval = self.retrieval or each.retrieval
-                self._waiting.remove(each)
-                each.admitted.set()
+    def _take(self, retrieval: Retrieval | None) -> bool:
+        """Take a place if there is one; nobody who could have it waits then."""
+        if not self._places or (retrieval and self.retrieval):
+            return False
+        self._places -= 1
+        self.retrieval = self.retrieval or retrieval
+        return True
 
     def give_place_back(self, retrieval: Retrieval | None = None) -> None:
         """A place that was taken is free again."""
         self._places += 1
         if retrieval is not None:
             self.retrieval = None
-        self._admit()
+        while self._places:
+            first = next((each for each in self._waiting if self._take(each.retrieval)), None)
+            if first is None:
+                break
+            del self._waiting[first]
+            first.admitted.set()
 
     def add(self, invocation: Invocation) -> None:
         """An operation takes the place that its task has taken."""
