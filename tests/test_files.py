@@ -13,7 +13,7 @@ from pydicom import Dataset, dcmread
 
 import dimse_trio as dimse
 from dimse_trio import datasets
-from dimse_trio.part10 import file_header
+from dimse_trio.part10 import file_header, path_of
 from dimse_trio.protocol.uids import NATIVE_TRANSFER_SYNTAXES
 
 FILES = Path(pydicom.data.__file__).parent / "test_files"
@@ -230,3 +230,11 @@ def test_an_implicit_element_whose_length_looks_like_a_vr_is_read_as_what_it_is(
     padded = encoded[:4] + (0x4956).to_bytes(4, "little") + encoded[8:].ljust(0x4956, b"\0")
     assert length <= 0x4956
     assert len(datasets.decode(padded, implicit).SOPInstanceUID) == len(uids)
+
+
+def test_a_path_may_be_one_of_bytes() -> None:
+    class Named:
+        def __fspath__(self) -> bytes:
+            return b"/a/b.dcm"
+
+    assert path_of(Named()) == Path("/a/b.dcm")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from io import BytesIO
 from typing import TYPE_CHECKING, cast
 
@@ -95,6 +96,7 @@ def decode(
             is_little_endian=little_endian,
             parent_encoding=convert_encodings(character_set) if character_set else default_encoding,
         )
+        _check_character_sets(data_set.original_character_set)
         if max_values is not None:
             _decode_values(data_set, max_values)
     except Exception as error:  # pydicom raises whatever its parser meets
@@ -104,6 +106,25 @@ def decode(
     for tag in [tag for tag in data_set.keys() if tag.group in (0x0000, 0x0002)]:  # noqa: SIM118 - a Dataset iterates over elements
         del data_set[tag]  # command or meta elements that some peers leave in
     return data_set
+
+
+def _check_character_sets(encodings: str | Iterable[str]) -> None:
+    """Refuse what pydicom has no character set for, as any name that Python has a codec for is one.
+
+    Some of these are not of text, or raise what pydicom takes for a sign of another VR.
+    """
+    if not all(map(_reads_anything, [encodings] if isinstance(encodings, str) else encodings)):
+        raise DataSetError("its Specific Character Set is none")
+
+
+@lru_cache
+def _reads_anything(encoding: str) -> bool:
+    """Whether a codec makes something of whatever bytes there are."""
+    try:
+        bytes(range(256)).decode(encoding, "replace")
+    except Exception:  # each codec raises its own
+        return False
+    return True
 
 
 def end_mark(transfer_syntax_uid: str) -> bytes:
@@ -181,12 +202,16 @@ def _without_values(error: Exception) -> str:
 
 
 def _decode_values(data_set: Dataset, limit: int) -> None:
+    from pydicom.charset import convert_encodings
+
     too_many = DataSetError(f"more than {limit} elements")
     if len(data_set) > limit:
         raise too_many
-    for number, _ in enumerate(data_set.iterall()):
+    for number, element in enumerate(data_set.iterall()):
         if number >= limit:
             raise too_many
+        if element.tag == SPECIFIC_CHARACTER_SET:  # of an item, before its texts
+            _check_character_sets(convert_encodings(element.value))
 
 
 def encode(data_set: Dataset, transfer_syntax_uid: str) -> bytes:

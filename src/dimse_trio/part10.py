@@ -118,7 +118,7 @@ def path_of(data: object) -> Path | None:
     """
     if not isinstance(data, str | os.PathLike):
         return None
-    path = Path(os.fspath(data))  # pyright: ignore[reportUnknownArgumentType]
+    path = Path(os.fsdecode(data))  # pyright: ignore[reportUnknownArgumentType]
     if "\0" in str(path):
         raise OSError(errno.EINVAL, "a path has no NUL", str(path))
     return path

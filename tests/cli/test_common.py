@@ -8,12 +8,14 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 from pydicom import Dataset
 
 import dimse_trio as dimse
+from dimse_trio.cli.running import INTERRUPTED, TO_RELEASE, Work
 from dimse_trio.protocol.pdus import Abort
 from dimse_trio.testing import ScriptedPeer
 
@@ -139,6 +141,27 @@ async def test_a_command_whose_time_is_over_does_not_wait_for_a_mute_peer_to_rel
         ended = await run("echo", address, "--timeout", 1)
     ended.check(5, "timed out after 1 s")
     assert isinstance(said[-1], Abort)
+
+
+async def test_a_command_that_is_stopped_while_it_releases_does_not_wait_for_the_peer(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    @asynccontextmanager
+    async def opening() -> AsyncGenerator[Any]:
+        yield None
+        await trio.sleep_forever()  # for the answer to A-RELEASE-RQ
+
+    async def associate() -> None:
+        async with work.association(opening()):
+            pass
+
+    work = Work()
+    begin = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(associate)
+        await trio.sleep(1)
+        work.stop(INTERRUPTED)
+    assert trio.current_time() - begin == 1 + TO_RELEASE
 
 
 async def test_a_peer_that_is_no_dicom_application() -> None:

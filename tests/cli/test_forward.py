@@ -322,3 +322,19 @@ async def test_peers_of_the_same_title_are_known_by_their_names(
         ("OTHER", "STORE"),
     ]
     assert first.files.keys() == second.files.keys() != set()
+
+
+async def test_what_a_killed_one_has_left_in_its_spool_is_said(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    (spool / ("0" * 32 + ".dcm")).touch()
+    (spool / ("." + "0" * 16 + ".part")).touch()
+    (spool / "another.dcm").touch()
+    async with await Running.start(
+        "forward", "A=127.0.0.1:1", "--port", 0, "--spool", spool
+    ) as program:
+        await program.listening()
+        program.process.send_signal(signal.SIGTERM)
+        ended = await program.ended()
+    assert f"dimse-trio: {spool} has 2 files of a forward that was killed" in ended.stderr
+    assert len(list(spool.iterdir())) == 3

@@ -8,6 +8,8 @@ import pytest
 from pydicom import Dataset
 
 import dimse_trio as dimse
+from dimse_trio import datasets
+from dimse_trio.protocol.uids import IMPLICIT_VR_LITTLE_ENDIAN
 from dimse_trio.testing import associated_pair
 
 from .script import instance, study
@@ -147,3 +149,18 @@ async def test_text_of_a_data_set_that_names_no_character_set_is_stored_in_utf_8
     async with associated_pair(Keeping()) as association:
         await association.store(made)
     assert (kept[0].PatientName, kept[0].SpecificCharacterSet) == ("Müller^山田", "ISO_IR 192")
+
+
+@pytest.mark.parametrize("name", ["IDNA", "punycode", "UNDEFINED", "rot13", "base64", "hex"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_codec_that_is_no_character_set_is_none(name: str, nested: bool) -> None:
+    item = Dataset()
+    item.SpecificCharacterSet, item.PatientName = "ISO_IR 100", "Müller"
+    whole = item
+    if nested:
+        whole = Dataset()
+        whole.ReferencedPatientSequence = [item]
+    padded = name.encode().ljust(10)
+    data = datasets.encode(whole, IMPLICIT_VR_LITTLE_ENDIAN).replace(b"ISO_IR 100", padded)
+    with pytest.raises(dimse.DataSetError, match="its Specific Character Set is none"):
+        datasets.decode_identifier(data, IMPLICIT_VR_LITTLE_ENDIAN)

@@ -12,8 +12,8 @@ import click
 
 import dimse_trio as dimse
 
-from .errors import LISTENER_EPILOG, ExitCode
-from .forwarder import Forwarded, Forwarder
+from .errors import LISTENER_EPILOG, ExitCode, report
+from .forwarder import Forwarded, Forwarder, is_spooled
 from .jobs import MismatchChoice, on_mismatch_option
 from .listening import Listening, listen
 from .options import (
@@ -24,7 +24,7 @@ from .options import (
     output_options,
     peers_file_option,
 )
-from .output import Format, Output
+from .output import Format, Output, counted
 from .peers import find_titled_peer
 from .tls import client_ssl_context
 
@@ -135,6 +135,11 @@ def forward(
         )
     if spool is not None:
         Path(spool).mkdir(parents=True, exist_ok=True)
+        if left := sum(map(is_spooled, Path(spool).iterdir())):
+            report(
+                f"{spool} has {counted(left, 'file')} of a forward that was killed, if no other"
+                " uses it: their senders have had no answer, so delete them"
+            )
 
     @asynccontextmanager
     async def make_handler(listening: Listening) -> AsyncGenerator[Forwarder]:

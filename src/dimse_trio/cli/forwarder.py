@@ -7,6 +7,7 @@ slower than the sender, and every one of them gets the same bytes. Its data set 
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,9 @@ from .jobs import MismatchChoice
 
 logger = logging.getLogger("dimse_trio.cli")
 
+_RANDOM = 16
+"""Bytes of the names of files that lie in the spool."""
+_SPOOLED = re.compile(r"[0-9a-f]{32}\.dcm|\.[0-9a-f]{16}\.part")
 _STATUSES: tuple[tuple[type[Exception], dimse.Status], ...] = (
     (dimse.ContextNotAccepted, dimse.Status.SOP_CLASS_NOT_SUPPORTED),
     (dimse.DataSetError, dimse.Status.CANNOT_UNDERSTAND),
@@ -70,6 +74,11 @@ def worst(statuses: Sequence[dimse.Status]) -> dimse.Status:
     return max(statuses, key=severity)
 
 
+def is_spooled(path: Path) -> bool:
+    """Whether a file lies in a spool folder until it has been sent on, or is being written."""
+    return _SPOOLED.fullmatch(path.name) is not None
+
+
 class Forwarder:
     """Answers C-ECHO, and sends each instance on before it answers the C-STORE.
 
@@ -103,7 +112,7 @@ class Forwarder:
 
         Cancelled, because the sender is gone, it is sent on no further.
         """
-        path = self._spool / f"{secrets.token_hex(16)}.dcm"
+        path = self._spool / f"{secrets.token_hex(_RANDOM)}.dcm"
         try:
             await request.save_as(path)
             forwarded = await self._send_on(dimse.Instance.from_file(path))

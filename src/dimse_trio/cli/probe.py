@@ -9,7 +9,7 @@ import click
 
 import dimse_trio as dimse
 
-from .errors import EPILOG, CommandFailed, ExitCode
+from .errors import EPILOG, CommandFailed, ExitCode, describe, report
 from .options import CONTEXT_SETTINGS, Client, client_options, output_options, peer_argument
 from .output import Format
 from .probe_report import print_findings
@@ -160,6 +160,8 @@ def probe(
             if failure is not None:
                 raise failure
             _judge(probing.findings, named)
+        elif failure is not None:
+            report(describe(failure))
         return ExitCode.DONE
 
     return run(command, timeout=client.timeout)

@@ -49,6 +49,8 @@ class Work:
         self.awaits = ""
         """What is said besides if the time is over: what has not come."""
         self._polite: list[trio.CancelScope] = []
+        self._releasing: list[trio.CancelScope] = []
+        """Around associations whose blocks are over."""
         self._everything = trio.CancelScope()
 
     def stop(self, why: Stop) -> None:
@@ -59,6 +61,8 @@ class Work:
         self.stopped = why
         for scope in self._polite:
             scope.cancel()
+        for scope in self._releasing:
+            scope.deadline = trio.current_time() + TO_RELEASE
 
     def output_closed(self) -> None:
         """Nobody reads what is printed: there is nothing left to work for."""
@@ -95,11 +99,13 @@ class Work:
                     self._polite.remove(whole)
                     with self.interruptible():
                         yield association
+                    self._releasing.append(whole)
                     if self.stopped is not None:  # it may owe us an answer
                         whole.deadline = trio.current_time() + TO_RELEASE
             finally:
-                if whole in self._polite:
-                    self._polite.remove(whole)
+                for scopes in (self._polite, self._releasing):
+                    if whole in scopes:
+                        scopes.remove(whole)
         if not opened:
             raise Stopped
 
