@@ -44,7 +44,7 @@ class DataSource(Protocol):
 class BytesSource:
     """A data set in memory."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | bytearray) -> None:
         self._view = memoryview(data)
         self._position = 0
         self.length = len(data)

@@ -7,7 +7,6 @@ does not pass is an error; a data set never leaves without its pixels (PS3.5 §8
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
@@ -16,6 +15,7 @@ import attrs
 import trio
 
 from . import datasets
+from .codec_process import Impossible, run_codec
 from .errors import DataSetError
 from .part10 import Instance
 from .protocol.uids import (
@@ -51,9 +51,13 @@ can do it. All are lossless."""
 
 _RLE = uid_of("RLELossless")
 _JPEG_2000_LOSSLESS = uid_of("JPEG2000Lossless")
+_JPEG_2000 = frozenset(uid for uid, packages in DECODERS.items() if packages == _J2K)
 _JPEG_LOSSLESS = frozenset(map(uid_of, ("JPEGLossless", "JPEGLosslessSV1")))
 _LOSSY_JPEG = frozenset(map(uid_of, ("JPEGBaseline8Bit", "JPEGExtended12Bit")))
 
+_PLUGINS = ("pyjpegls", "pylibjpeg", "pillow", "pydicom", "gdcm")
+"""pydicom's plugins, the one that best refuses what is damaged first. What one has refused no other
+is given, though pydicom would."""
 _PIXEL_DATA = 0x7FE0_0010
 _FLOAT_PIXEL_DATA = (0x7FE0_0008, 0x7FE0_0009)
 _OFFSET_TABLES = (0x7FE0_0001, 0x7FE0_0002, 0x7FE0_0003)
@@ -62,6 +66,10 @@ _PANIC = "pyo3_runtime"
 """Where the exceptions are from that plugins in Rust end with, which are no `Exception`s."""
 _OVERLAYS = range(0x6000, 0x6020, 2)
 _END_OF_IMAGE = b"\xff\xd9"
+_DEFINE_NUMBER_OF_LINES = b"\xff\xdc\x00\x04"
+_JPEG_2000_START = b"\xff\x4f\xff\x51"
+_JP2_BOXES = 4096
+"""In how many bytes a file header may stand before a JPEG 2000 stream, which should have none."""
 _START_OF_FRAME = frozenset((*range(0xC0, 0xD0), 0xF7)) - {0xC4, 0xC8, 0xCC}
 _MAX_LENGTH = (1 << 32) - 2
 """Longest value that is not of undefined length, in bytes (PS3.5 §7.1)."""
@@ -103,14 +111,6 @@ class TranscodingError(DataSetError):
         )
 
 
-class _Impossible(Exception):
-    """Why something cannot be transcoded, and the packages that are missing."""
-
-    def __init__(self, why: str, missing: str = "") -> None:
-        super().__init__(why)
-        self.missing = missing
-
-
 @attrs.frozen
 class Transcoding:
     """One instance's way from one transfer syntax to another."""
@@ -119,46 +119,39 @@ class Transcoding:
     transfer_syntax_uid: str
     target_uid: str
 
-    async def run(self, item: Instance | Dataset) -> bytes:
-        """The data set in the target transfer syntax; the work is done in a worker thread.
+    async def run(self, item: Instance | Dataset) -> bytes | bytearray:
+        """The data set in the target transfer syntax; the work is done in a process of its own.
 
-        Cancelled, it waits for the frame in hand. At a time, as many run as there are processors.
+        Cancelled, it kills that process. At a time, as many run as there are processors.
 
         Raises:
             TranscodingError: It cannot be done.
             DataSetError, InvalidFile, OSError: The instance cannot be read.
         """
-        return await trio.to_thread.run_sync(
-            self.of, item, trio.from_thread.check_cancelled, limiter=_limiter()
-        )
+        data = await trio.to_thread.run_sync(self._read, item)
+        job = {"source": self.transfer_syntax_uid, "target": self.target_uid}
+        try:
+            return await run_codec(job, data)
+        except Impossible as error:
+            raise self._error(str(error), error.missing) from error.__cause__
 
     def of(self, item: Instance | Dataset, checkpoint: Checkpoint = lambda: None) -> bytes:
         """The same, here and now. `checkpoint` is called between frames, and may raise."""
-        if isinstance(item, Instance):
-            with item.path.open("rb") as file:
-                now = Instance.from_open_file(file, item.path)  # it may have been replaced
-                if now.transfer_syntax_uid != self.transfer_syntax_uid:
-                    raise self._error(f"it is in {uid_name(now.transfer_syntax_uid)} by now")
-                file.seek(now.offset)
-                data = file.read()
-        else:  # so that the caller's own stays as it is
-            data = datasets.encode(item, self.transfer_syntax_uid)
+        data = self._read(item)
         try:
-            data_set = datasets.decode_whole(data, self.transfer_syntax_uid)
-        except DataSetError as error:
-            raise self._error(str(error)) from None
-        try:
-            self._transcode(data_set, checkpoint)
-        except DataSetError:
-            raise
-        except _Impossible as error:
+            return recode(data, self.transfer_syntax_uid, self.target_uid, checkpoint)
+        except Impossible as error:
             raise self._error(str(error), error.missing) from error.__cause__
-        except BaseException as error:  # pydicom and its plugins raise whatever they meet
-            if not isinstance(error, Exception) and type(error).__module__ != _PANIC:
-                raise
-            said = " ".join(str(error).split()) or type(error).__name__
-            raise self._error(said) from error
-        return datasets.encode(data_set, self.target_uid)
+
+    def _read(self, item: Instance | Dataset) -> bytes:
+        if not isinstance(item, Instance):  # so that the caller's own stays as it is
+            return datasets.encode(item, self.transfer_syntax_uid)
+        with item.path.open("rb") as file:
+            now = Instance.from_open_file(file, item.path)  # it may have been replaced
+            if now.transfer_syntax_uid != self.transfer_syntax_uid:
+                raise self._error(f"it is in {uid_name(now.transfer_syntax_uid)} by now")
+            file.seek(now.offset)
+            return file.read()
 
     def _error(self, why: str, missing: str = "") -> TranscodingError:
         return TranscodingError(
@@ -169,48 +162,58 @@ class Transcoding:
             missing=missing,
         )
 
-    def _transcode(self, data_set: Dataset, checkpoint: Checkpoint) -> None:
-        source, target = self.transfer_syntax_uid, self.target_uid
-        if source not in NATIVE_TRANSFER_SYNTAXES and source not in DECODERS:
-            raise _Impossible("its pixel data cannot be decompressed; send it as it is")
-        if target not in NATIVE_TRANSFER_SYNTAXES and target not in ENCODERS:
-            raise _Impossible("nothing is compressed to that, and never with loss")
-        if _PIXEL_DATA_PROVIDER_URL in data_set and _PIXEL_DATA not in data_set:
-            raise _Impossible("its pixel data are elsewhere, at a URL")
-        if any(data_set[tag].is_undefined_length for tag in _FLOAT_PIXEL_DATA if tag in data_set):
-            raise _Impossible("its float pixel data are encapsulated")
-        if source not in NATIVE_TRANSFER_SYNTAXES:
-            if _PIXEL_DATA in data_set and not data_set[_PIXEL_DATA].is_undefined_length:
-                raise _Impossible("its pixel data are native, whatever its transfer syntax says")
-            for image in _images(data_set):
-                if image[_PIXEL_DATA].is_undefined_length:
-                    _decompress(image, source, checkpoint)
-            if source in _LOSSY_JPEG and _PIXEL_DATA in data_set:
-                _mark_as_lossy(data_set)
-        elif any(image[_PIXEL_DATA].is_undefined_length for image in _images(data_set)):
-            raise _Impossible("its pixel data are encapsulated, whatever its transfer syntax says")
-        if (source == EXPLICIT_VR_BIG_ENDIAN) != (target == EXPLICIT_VR_BIG_ENDIAN):
-            if _PIXEL_DATA in data_set and data_set.BitsAllocated > 16:
-                raise _Impossible("which end of such long pixels comes first is read in two ways")
-            datasets.swap_words(data_set)
-        if target not in NATIVE_TRANSFER_SYNTAXES:
-            if any(tag in data_set for tag in _FLOAT_PIXEL_DATA):
-                raise _Impossible("float pixel data cannot be compressed")
-            if _PIXEL_DATA in data_set:
-                _compress(data_set, target, checkpoint)
 
+def recode(
+    data: bytes, source: str, target: str, checkpoint: Checkpoint = lambda: None
+) -> bytes:
+    """A data set in another transfer syntax. `checkpoint` is called between frames, and may raise.
 
-_limiters: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("transcoding")
-
-
-def _limiter() -> trio.CapacityLimiter:
-    """Lets as many transcode at a time as there are processors; the other threads stay free."""
+    Raises:
+        Impossible: It cannot be done. If it has a cause, that is what a codec or pydicom raised.
+    """
     try:
-        return _limiters.get()
-    except LookupError:
-        limiter = trio.CapacityLimiter(os.cpu_count() or 1)
-        _limiters.set(limiter)
-        return limiter
+        data_set = datasets.decode_whole(data, source)
+        _transcode(data_set, source, target, checkpoint)
+        return datasets.encode(data_set, target)
+    except DataSetError as error:
+        raise Impossible(str(error)) from None
+    except Impossible:
+        raise
+    except BaseException as error:  # pydicom and its plugins raise whatever they meet
+        if not isinstance(error, Exception) and type(error).__module__ != _PANIC:
+            raise
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise Impossible(said) from error
+
+
+def _transcode(data_set: Dataset, source: str, target: str, checkpoint: Checkpoint) -> None:
+    if source not in NATIVE_TRANSFER_SYNTAXES and source not in DECODERS:
+        raise Impossible("its pixel data cannot be decompressed; send it as it is")
+    if target not in NATIVE_TRANSFER_SYNTAXES and target not in ENCODERS:
+        raise Impossible("nothing is compressed to that, and never with loss")
+    if _PIXEL_DATA_PROVIDER_URL in data_set and _PIXEL_DATA not in data_set:
+        raise Impossible("its pixel data are elsewhere, at a URL")
+    if any(data_set[tag].is_undefined_length for tag in _FLOAT_PIXEL_DATA if tag in data_set):
+        raise Impossible("its float pixel data are encapsulated")
+    if source not in NATIVE_TRANSFER_SYNTAXES:
+        if _PIXEL_DATA in data_set and not data_set[_PIXEL_DATA].is_undefined_length:
+            raise Impossible("its pixel data are native, whatever its transfer syntax says")
+        for image in _images(data_set):
+            if image[_PIXEL_DATA].is_undefined_length:
+                _decompress(image, source, checkpoint)
+        if source in _LOSSY_JPEG and _PIXEL_DATA in data_set:
+            _mark_as_lossy(data_set)
+    elif any(image[_PIXEL_DATA].is_undefined_length for image in _images(data_set)):
+        raise Impossible("its pixel data are encapsulated, whatever its transfer syntax says")
+    if (source == EXPLICIT_VR_BIG_ENDIAN) != (target == EXPLICIT_VR_BIG_ENDIAN):
+        if _PIXEL_DATA in data_set and data_set.BitsAllocated > 16:
+            raise Impossible("which end of such long pixels comes first is read in two ways")
+        datasets.swap_words(data_set)
+    if target not in NATIVE_TRANSFER_SYNTAXES:
+        if any(tag in data_set for tag in _FLOAT_PIXEL_DATA):
+            raise Impossible("float pixel data cannot be compressed")
+        if _PIXEL_DATA in data_set:
+            _compress(data_set, target, checkpoint)
 
 
 def _images(data_set: Dataset) -> Iterator[Dataset]:
@@ -233,10 +236,10 @@ def _decompress(image: Dataset, syntax: str, checkpoint: Checkpoint) -> None:
     """Make pixel data native, and their description what they then are (PS3.3 §C.7.6.3)."""
     allocated, expected = int(image.BitsAllocated), _frames(image)
     if allocated not in (8, 16, 32, 64):
-        raise _Impossible(f"compressed pixels of {allocated} bits allocated are not read")
+        raise Impossible(f"compressed pixels of {allocated} bits allocated are not read")
     size = int(image.Rows) * int(image.Columns) * int(image.SamplesPerPixel) * allocated // 8
     if size * expected > _MAX_LENGTH:
-        raise _Impossible(f"uncompressed it would have {size * expected} bytes, which is too long")
+        raise Impossible(f"uncompressed it would have {size * expected} bytes, which is too long")
     _check_streams(image, syntax, expected)
     signed = bool(image.get("PixelRepresentation", 0))
     frames: list[bytes] = []
@@ -254,12 +257,12 @@ def _decompress(image: Dataset, syntax: str, checkpoint: Checkpoint) -> None:
     ):
         checkpoint()
         if array.dtype.itemsize * 8 > allocated:
-            raise _Impossible(f"its pixels are longer than the {allocated} bits allocated for them")
+            raise Impossible(f"its pixels are longer than the {allocated} bits allocated for them")
         frames.append(array.astype(f"<{array.dtype.kind}{allocated // 8}", copy=False).tobytes())
         if len(frames[-1]) != size:
-            raise _Impossible(f"frame {len(frames)} has {len(frames[-1])} bytes instead of {size}")
+            raise Impossible(f"frame {len(frames)} has {len(frames[-1])} bytes instead of {size}")
     if len(frames) != expected:
-        raise _Impossible(f"it has {len(frames)} frames instead of {expected}")
+        raise Impossible(f"it has {len(frames)} frames instead of {expected}")
     if size * expected % 2:
         frames.append(b"\0")
     element = image[_PIXEL_DATA]
@@ -275,14 +278,14 @@ def _decompress(image: Dataset, syntax: str, checkpoint: Checkpoint) -> None:
         # a decoder gives as many Cb and Cr as Y
         interpretation = interpretation.replace("YBR_FULL_422", "YBR_FULL")
         if interpretation.startswith("YBR") and interpretation != "YBR_FULL":
-            raise _Impossible(f"its colours would be {interpretation}, which is for compression")
+            raise Impossible(f"its colours would be {interpretation}, which is for compression")
         image.PhotometricInterpretation = interpretation
 
 
 def _frames(image: Dataset) -> int:
     frames = int(image.get("NumberOfFrames") or 1)
     if frames < 1:
-        raise _Impossible(f"its number of frames is {frames}")
+        raise Impossible(f"its number of frames is {frames}")
     return frames
 
 
@@ -295,13 +298,15 @@ def _decoded(image: Dataset, syntax: str, **options: Any) -> Iterator[tuple[Any,
     decoder = get_decoder(UID(syntax))
     packages = DECODERS.get(syntax, "numpy")
     if not decoder.is_available:
-        raise _Impossible("there is no decoder for it", packages)
+        raise Impossible("there is no decoder for it", packages)
+    plugins = decoder.available_plugins
+    plugin = next((plugin for plugin in _PLUGINS if plugin in plugins), "")
     image.file_meta = FileMetaDataset()
     image.file_meta.TransferSyntaxUID = UID(syntax)
     try:
-        yield from decoder.iter_array(image, **options)
+        yield from decoder.iter_array(image, decoding_plugin=plugin, **options)
     except ImportError as error:
-        raise _Impossible(str(error), packages) from error
+        raise Impossible(str(error), packages) from error
     finally:
         del image.file_meta
 
@@ -322,33 +327,58 @@ def _check_streams(image: Dataset, syntax: str, expected: int) -> None:
     ):
         number += 1
         if syntax != _RLE and not frame.rstrip(b"\0\xff").endswith(_END_OF_IMAGE):
-            raise _Impossible(f"the stream of frame {number} is cut off")
-        size = _stream_size(frame)
-        if size is not None and size != (image.Rows, image.Columns):
-            raise _Impossible(f"frame {number} has {size[0]} rows and {size[1]} columns")
+            raise Impossible(f"the stream of frame {number} is cut off")
+        if syntax != _RLE:
+            _check_header(image, syntax, frame, number)
     if number != expected:
-        raise _Impossible(f"it has {number} frames instead of {expected}")
+        raise Impossible(f"it has {number} frames instead of {expected}")
 
 
-def _stream_size(frame: bytes) -> tuple[int, int] | None:
-    """Rows and columns as the header of a stream has them; `None` where it does not say.
+def _check_header(image: Dataset, syntax: str, frame: bytes, number: int) -> None:
+    """See that the header of a stream says what the data set says.
 
-    So that no decoder makes room for more than the image has (ITU-T T.81 §B.2.2, T.800 §A.5.1).
+    So that no decoder makes room for more than the image has, or looks for an end that is not there.
     """
-    if frame.startswith(b"\xff\x4f\xff\x51"):
-        if len(frame) < 24:
-            return None
-        width, height, left, top = struct.unpack_from(">4L", frame, 8)
-        return height - top, width - left
+    header = (_jpeg_2000_header if syntax in _JPEG_2000 else _jpeg_header)(frame)
+    if header is None:
+        raise Impossible(f"the stream of frame {number} has no header")
+    rows, columns, samples, bits = header
+    if not rows:
+        raise Impossible(f"the stream of frame {number} does not say how many rows it has")
+    if (rows, columns) != (image.Rows, image.Columns):
+        raise Impossible(f"frame {number} has {rows} rows and {columns} columns")
+    if samples != image.SamplesPerPixel:
+        raise Impossible(f"frame {number} has {samples} samples per pixel")
+    if bits > image.BitsAllocated:
+        raise Impossible(f"frame {number} has {bits} bits for each sample")
+
+
+def _jpeg_header(frame: bytes) -> tuple[int, int, int, int] | None:
+    """Rows, columns, samples per pixel and bits of each (ITU-T T.81 §B.2.2, T.87 §C.2.2).
+
+    Rows may be defined behind the first scan instead (§B.2.5). `None` where there is no frame header.
+    """
     position = 2
-    while position + 9 <= len(frame) and frame[position] == 0xFF:
+    while position + 10 <= len(frame) and frame[position] == 0xFF:
         marker, length = frame[position + 1], int.from_bytes(frame[position + 2 : position + 4])
         if marker in _START_OF_FRAME:
-            rows, columns = struct.unpack_from(">HH", frame, position + 5)
-            return (rows, columns) if rows else None  # it may say so at the end
+            bits, rows, columns, samples = struct.unpack_from(">BHHB", frame, position + 4)
+            if not rows and (defined := frame.find(_DEFINE_NUMBER_OF_LINES, position)) > 0:
+                rows = int.from_bytes(frame[defined + 4 : defined + 6])
+            return rows, columns, samples, bits
         # markers may be preceded by any number of these
         position += 1 if marker == 0xFF else 2 + length
     return None
+
+
+def _jpeg_2000_header(frame: bytes) -> tuple[int, int, int, int] | None:
+    """The same of JPEG 2000, bits as the first component has them (ITU-T T.800 §A.5.1)."""
+    start = frame.find(_JPEG_2000_START, 0, _JP2_BOXES)
+    if start < 0 or start + 43 > len(frame):
+        return None
+    width, height, left, top = struct.unpack_from(">4L", frame, start + 8)
+    samples, bits = struct.unpack_from(">HB", frame, start + 40)
+    return height - top, width - left, samples, (bits & 0x7F) + 1
 
 
 def _has_embedded_overlay(image: Dataset) -> bool:
@@ -373,7 +403,7 @@ def _compress(image: Dataset, syntax: str, checkpoint: Checkpoint) -> None:
 
     encoder = get_encoder(UID(syntax))
     if not encoder.is_available:
-        raise _Impossible("there is no encoder for it", ENCODERS[syntax])
+        raise Impossible("there is no encoder for it", ENCODERS[syntax])
     unchanged = {"as_rgb": False, "correct_unused_bits": False}
     before = [array for array, _ in _decoded(image, EXPLICIT_VR_LITTLE_ENDIAN, **unchanged)]
     element = image[_PIXEL_DATA]
@@ -392,6 +422,6 @@ def _compress(image: Dataset, syntax: str, checkpoint: Checkpoint) -> None:
         checkpoint()
         same = count <= len(before) and array.shape == before[count - 1].shape
         if not same or not (array == before[count - 1]).all():
-            raise _Impossible("its pixels would not come out the same")
+            raise Impossible("its pixels would not come out the same")
     if count != len(before) or count != _frames(image):
-        raise _Impossible(f"it would have {count} frames instead of {_frames(image)}")
+        raise Impossible(f"it would have {count} frames instead of {_frames(image)}")
