@@ -1,9 +1,10 @@
 """Damaged compressed frames for the codecs that pydicom decodes with, each in a process of its own.
 
 A codec is C, C++ or Rust that is given a peer's bytes. This counts what becomes of damaged frames:
-decoded, refused, a crash of the interpreter, or no end within the time limit; and how long the
-codec keeps all other Python threads from running. With ``--through library`` the frames take the way of
-`dimse_trio.transcoding` instead, where nothing may hang or crash. See README.rst.
+decoded, refused, a crash of the interpreter, or no end within the time limit; and how long other
+Python threads were kept from running. With ``--through checks`` the frames go to codecs as
+`dimse_trio.transcoding` gives them, after its checks; with ``--through library`` they go all its way, by
+which nothing may hang or crash. See README.rst.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from copy import deepcopy
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import pydicom
+import trio
 from pydicom import Dataset
-from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, ExplicitVRLittleEndian
@@ -111,7 +113,9 @@ def marker(data: bytearray, chance: random.Random) -> None:
     """A marker where none belongs, with a length."""
     at = chance.randrange(2, len(data))
     code = chance.choice((0xC4, 0xD0, 0xD8, 0xD9, 0xDA, 0xDB, 0xDC, 0xDD, 0xC0, 0xC3, 0xF7, 0xF8))
-    new = bytes((0xFF, code, 0, chance.choice((2, 3, 4, 6, 255)), *(edge(chance) for _ in range(4))))
+    new = bytes(
+        (0xFF, code, 0, chance.choice((2, 3, 4, 6, 255)), *(edge(chance) for _ in range(4)))
+    )
     if chance.random() < 0.5:
         data[at:at] = new
     else:
@@ -200,10 +204,7 @@ def serve(pipe: Connection) -> None:
         except EOFError:
             return
         image = images.setdefault(name, sample(name))
-        copy = Dataset()
-        copy.update(image)
-        copy.file_meta = FileMetaDataset()
-        copy.file_meta.TransferSyntaxUID = image.file_meta.TransferSyntaxUID
+        copy = deepcopy(image)
         copy.PixelData = encapsulate([frame])
         copy["PixelData"].is_undefined_length = True
         if size is not None:
@@ -224,11 +225,17 @@ def serve(pipe: Connection) -> None:
 
 
 def decode(image: Dataset, through: str) -> None:
-    if through == "library":
+    if through in ("checks", "library"):
+        from dimse_trio import codec_process
         from dimse_trio.transcoding import Transcoding
 
         syntax = str(image.file_meta.TransferSyntaxUID)
-        Transcoding(str(image.SOPInstanceUID), syntax, str(ExplicitVRLittleEndian)).of(image)
+        way = Transcoding(str(image.SOPInstanceUID), syntax, str(ExplicitVRLittleEndian))
+        if through == "checks":
+            way.of(image)
+        else:
+            codec_process.QUIET = 2.5
+            trio.run(way.run, image)
         return
     decoder = get_decoder(image.file_meta.TransferSyntaxUID)
     for _ in decoder.iter_array(image, decoding_plugin=through, as_rgb=False):
@@ -280,14 +287,18 @@ def stream_size(frame: bytes) -> tuple[int, int] | None:
         return (h, w) if max(w, h) < 65536 else None
     for begin, end in segments(frame):
         if end - begin >= 9 and (0xC0 <= frame[begin + 1] < 0xD0 or frame[begin + 1] == 0xF7):
-            return int.from_bytes(frame[begin + 5 : begin + 7]), int.from_bytes(frame[begin + 7 : begin + 9])
+            return int.from_bytes(frame[begin + 5 : begin + 7]), int.from_bytes(
+                frame[begin + 7 : begin + 9]
+            )
     return None
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("samples", nargs="*", help="all of them by default")
-    parser.add_argument("--through", default="plugins", help="plugins, library, or one plugin")
+    parser.add_argument(
+        "--through", default="plugins", help="plugins, checks, library, or one plugin"
+    )
     parser.add_argument("--runs", type=int, default=300, help="of each sample and plugin")
     parser.add_argument("--seconds", type=float, default=3.0, help="until it counts as a hang")
     parser.add_argument("--seed", type=int, default=1)

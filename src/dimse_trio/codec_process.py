@@ -30,6 +30,7 @@ KEPT = 60.0
 """How long, in s, a process is kept that nothing has been given to; twice that at most."""
 
 _CHUNK = 1 << 16
+_PROGRAM = "dimse_trio.codec_main"
 
 
 class Impossible(Exception):
@@ -65,16 +66,21 @@ class _Process:
     @classmethod
     async def started(cls) -> _Process:
         if getattr(sys, "frozen", False) or not sys.executable:
-            raise Impossible("codecs need a Python interpreter to run in, and this program has none")
+            raise Impossible(
+                "codecs need a Python interpreter to run in, and this program has none"
+            )
         try:
             # Not by multiprocessing, which would run a program's main module once more
             return cls(
                 await trio.lowlevel.open_process(
-                    [sys.executable, "-P", "-m", "dimse_trio.codec_main"],
+                    [sys.executable, "-P", "-m", _PROGRAM],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
-                    env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+                    env={
+                        **os.environ,
+                        "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
+                    },
                 )
             )
         except OSError as error:

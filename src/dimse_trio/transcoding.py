@@ -50,7 +50,6 @@ ENCODERS: dict[str, str] = {
 can do it. All are lossless."""
 
 _RLE = uid_of("RLELossless")
-_JPEG_2000_LOSSLESS = uid_of("JPEG2000Lossless")
 _JPEG_2000 = frozenset(uid for uid, packages in DECODERS.items() if packages == _J2K)
 _JPEG_LOSSLESS = frozenset(map(uid_of, ("JPEGLossless", "JPEGLosslessSV1")))
 _LOSSY_JPEG = frozenset(map(uid_of, ("JPEGBaseline8Bit", "JPEGExtended12Bit")))
@@ -66,7 +65,6 @@ _PANIC = "pyo3_runtime"
 """Where the exceptions are from that plugins in Rust end with, which are no `Exception`s."""
 _OVERLAYS = range(0x6000, 0x6020, 2)
 _END_OF_IMAGE = b"\xff\xd9"
-_DEFINE_NUMBER_OF_LINES = b"\xff\xdc\x00\x04"
 _JPEG_2000_START = b"\xff\x4f\xff\x51"
 _JP2_BOXES = 4096
 """In how many bytes a file header may stand before a JPEG 2000 stream, which should have none."""
@@ -163,9 +161,7 @@ class Transcoding:
         )
 
 
-def recode(
-    data: bytes, source: str, target: str, checkpoint: Checkpoint = lambda: None
-) -> bytes:
+def recode(data: bytes, source: str, target: str, checkpoint: Checkpoint = lambda: None) -> bytes:
     """A data set in another transfer syntax. `checkpoint` is called between frames, and may raise.
 
     Raises:
@@ -356,15 +352,14 @@ def _check_header(image: Dataset, syntax: str, frame: bytes, number: int) -> Non
 def _jpeg_header(frame: bytes) -> tuple[int, int, int, int] | None:
     """Rows, columns, samples per pixel and bits of each (ITU-T T.81 §B.2.2, T.87 §C.2.2).
 
-    Rows may be defined behind the first scan instead (§B.2.5). `None` where there is no frame header.
+    No rows are those that are defined behind the first scan (§B.2.5), which codecs look for without
+    end or do not read as they should. `None` where there is no frame header.
     """
     position = 2
     while position + 10 <= len(frame) and frame[position] == 0xFF:
         marker, length = frame[position + 1], int.from_bytes(frame[position + 2 : position + 4])
         if marker in _START_OF_FRAME:
             bits, rows, columns, samples = struct.unpack_from(">BHHB", frame, position + 4)
-            if not rows and (defined := frame.find(_DEFINE_NUMBER_OF_LINES, position)) > 0:
-                rows = int.from_bytes(frame[defined + 4 : defined + 6])
             return rows, columns, samples, bits
         # markers may be preceded by any number of these
         position += 1 if marker == 0xFF else 2 + length

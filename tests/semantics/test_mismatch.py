@@ -224,7 +224,7 @@ async def test_errors_of_files_come_as_they_are() -> None:
         await stored(RLE_FILE, lambda _: Path("there is none"), EXPLICIT)
 
 
-# -- memory, threads, cancellation -----------------------------------------------------------------
+# -- memory, files ----------------------------------------------------------------------------------
 
 
 async def test_two_at_a_time_are_transcoded_for_one_association(
@@ -259,47 +259,6 @@ async def test_two_at_a_time_are_transcoded_for_one_association(
 
 async def store_transcoded(association: dimse.Association) -> None:
     await association.store(RLE_FILE, on_mismatch="transcode")
-
-
-async def test_the_event_loop_goes_on_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    threads: list[str] = []
-    of = transcoding.Transcoding.of
-
-    def watched(self: transcoding.Transcoding, *args: Any) -> bytes:
-        threads.append(threading.current_thread().name)
-        return of(self, *args)
-
-    monkeypatch.setattr(transcoding.Transcoding, "of", watched)
-    await stored(RLE_FILE, "transcode", EXPLICIT)
-    assert threads != [threading.main_thread().name]
-
-
-async def test_cancelled_it_stops_at_the_next_frame_and_leaves_the_association_usable(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    begun, go_on = trio.Event(), threading.Event()
-    decompress = transcoding._decompress
-
-    def slow(image: Dataset, syntax: str, checkpoint: Callable[[], None]) -> None:
-        def stop() -> None:
-            trio.from_thread.run_sync(begun.set)
-            go_on.wait(10)
-            checkpoint()
-            raise AssertionError("it was not cancelled")
-
-        decompress(image, syntax, stop)
-
-    async with associated_pair(Shelf(), contexts=contexts_of(RLE_FILE, EXPLICIT)) as association:
-        with monkeypatch.context() as patch:
-            patch.setattr(transcoding, "_decompress", slow)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(store_transcoded, association)
-                await begun.wait()
-                nursery.cancel_scope.cancel()
-                go_on.set()
-        assert association.is_open
-        for _ in range(3):  # there is room again
-            await store_transcoded(association)
 
 
 async def test_files_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:

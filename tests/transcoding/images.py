@@ -37,3 +37,13 @@ def of_data_set(data_set: Dataset, target: str) -> Dataset:
 
 def sample(keyword: str) -> Dataset:
     return pydicom.dcmread(TEST_FILES / SAMPLES[keyword])
+
+
+def endless() -> Dataset:
+    """A JPEG-LS image that does not say how many lines it has: one codec looks for them for ever."""
+    image = sample("JPEGLSLossless")
+    data = bytearray(image.PixelData)
+    header = data.index(b"\xff\xf7")
+    data[header + 5 : header + 7] = b"\0\0"
+    image.PixelData = bytes(data)
+    return image

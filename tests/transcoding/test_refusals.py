@@ -207,6 +207,27 @@ def test_encapsulated_pixels_in_a_native_transfer_syntax_are_refused() -> None:
         of_data_set(image, RLE)
 
 
+# -- what the header of a stream says --------------------------------------------------------------
+
+FRAME_HEADERS = {
+    "JPEGBaseline8Bit": 0xC0,
+    "JPEGExtended12Bit": 0xC1,
+    "JPEGLosslessSV1": 0xC3,
+    "JPEGLSLossless": 0xF7,
+    "JPEGLSNearLossless": 0xF7,
+}
+
+
+def with_header(keyword: str, at: int, value: bytes) -> Dataset:
+    """A sample with something else in the frame header of its JPEG stream, so far behind its marker."""
+    image = sample(keyword)
+    data = bytearray(image.PixelData)
+    start = data.index(bytes((0xFF, FRAME_HEADERS[keyword]))) + at
+    data[start : start + len(value)] = value
+    image.PixelData = bytes(data)
+    return image
+
+
 @pytest.mark.parametrize("keyword", ["JPEGBaseline8Bit", "JPEGLSLossless", "JPEG2000Lossless"])
 def test_a_stream_of_another_size_is_not_decoded(
     keyword: str, monkeypatch: pytest.MonkeyPatch
@@ -216,6 +237,74 @@ def test_a_stream_of_another_size_is_not_decoded(
     rows, columns = image.Rows, image.Columns
     image.Rows, image.Columns = 2 * rows, columns // 2
     with pytest.raises(dimse.TranscodingError, match=f"has {rows} rows and {columns} columns"):
+        of_data_set(image, EXPLICIT)
+
+
+@pytest.mark.parametrize("keyword", FRAME_HEADERS)
+@pytest.mark.parametrize(
+    ("at", "value", "why"),
+    [
+        (5, b"\0\0", "does not say how many rows it has"),
+        (7, b"\0\0", "and 0 columns"),
+        (9, b"\x02", "has 2 samples per pixel"),
+        (4, b"\xff", "has 255 bits for each sample"),
+        (0, b"\xff\xfe", "has no header"),
+    ],
+)
+def test_a_stream_with_another_header_is_not_decoded(
+    keyword: str, at: int, value: bytes, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dimse_trio.transcoding._decoded", None)
+    with pytest.raises(dimse.TranscodingError, match=why):
+        of_data_set(with_header(keyword, at, value), EXPLICIT)
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "why"),
+    [
+        (8, b"\0\0\0\0", "columns"),
+        (12, b"\0\0\0\0", "does not say how many rows it has"),
+        (40, b"\x40\x00", "has 16384 samples per pixel"),
+        (42, b"\x25", "has 38 bits for each sample"),
+        (0, b"\xff\x00", "has no header"),
+    ],
+)
+def test_a_jpeg_2000_stream_with_another_header_is_not_decoded(
+    at: int, value: bytes, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dimse_trio.transcoding._decoded", None)
+    image = sample("JPEG2000Lossless")
+    data = bytearray(image.PixelData)
+    start = data.index(b"\xff\x4f\xff\x51") + at
+    data[start : start + len(value)] = value
+    image.PixelData = bytes(data)
+    with pytest.raises(dimse.TranscodingError, match=why):
+        of_data_set(image, EXPLICIT)
+
+
+def test_rows_that_are_defined_behind_the_scan_are_refused() -> None:
+    """For what a decoder makes of them is another image."""
+    image = with_header("JPEGBaseline8Bit", 5, b"\0\0")
+    (frame,) = generate_frames(image.PixelData, number_of_frames=1)
+    end = frame.rindex(b"\xff\xd9")
+    lines = b"\xff\xdc\0\4" + int(image.Rows).to_bytes(2)
+    image.PixelData = encapsulate([frame[:end] + lines + frame[end:]])
+    with pytest.raises(dimse.TranscodingError, match="does not say how many rows it has"):
+        of_data_set(image, EXPLICIT)
+
+
+def test_what_one_codec_refuses_no_other_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pydicom.pixels.decoders.base import get_decoder
+
+    image = sample("JPEGLSLossless")
+    others = get_decoder(image.file_meta.TransferSyntaxUID)._available
+
+    def called(*_: object) -> bytes:
+        raise BaseException("another was given it")
+
+    monkeypatch.setitem(others, "pylibjpeg", called)
+    image.PixelData = image.PixelData.replace(b"\xff\xda\x00\x08\x01", b"\xff\xda\x00\x08\x09")
+    with pytest.raises(dimse.TranscodingError, match="pyjpegls"):
         of_data_set(image, EXPLICIT)
 
 
