@@ -3,8 +3,8 @@
 A codec is C, C++ or Rust that is given a peer's bytes. This counts what becomes of damaged frames:
 decoded, refused, a crash of the interpreter, or no end within the time limit; and how long other
 Python threads were kept from running. With ``--through checks`` the frames go to codecs as
-`dimse_trio.transcoding` gives them, after its checks; with ``--through library`` they go all its way, by
-which nothing may hang or crash. See README.rst.
+`dimse_trio.transcoding` gives them, after its checks; with ``--through library`` they go all its
+way, on which nothing may hang or crash. See README.rst.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ def segments(frame: bytes) -> list[tuple[int, int]]:
 
 
 def edge(chance: random.Random) -> int:
+    """A byte, most often one at the edge of something."""
     return chance.choice(EDGES) if chance.random() < 0.6 else chance.randrange(256)
 
 
@@ -164,6 +165,7 @@ DAMAGES: tuple[Callable[[bytearray, random.Random], None], ...] = (
 
 
 def damaged(whole: bytes, chance: random.Random) -> tuple[bytes, str]:
+    """A frame with one to three damages, and their names."""
     data, names = bytearray(whole), []
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
         if len(data) > 8:
@@ -225,6 +227,7 @@ def serve(pipe: Connection) -> None:
 
 
 def decode(image: Dataset, through: str) -> None:
+    """Decode it in one of the ways."""
     if through in ("checks", "library"):
         from dimse_trio import codec_process
         from dimse_trio.transcoding import Transcoding
@@ -294,6 +297,7 @@ def stream_size(frame: bytes) -> tuple[int, int] | None:
 
 
 def main() -> int:
+    """Do as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("samples", nargs="*", help="all of them by default")
     parser.add_argument(
@@ -341,9 +345,10 @@ def main() -> int:
                         kept = options.keep / f"{name}-{through}-{kind.replace(' ', '')}-{run}"
                         kept.write_bytes(frame)
                         kept.with_suffix(".size").write_text(repr(size))
+            bad_ones = {kind: dict(damages) for kind, damages in how.items()}
             print(
                 f"{name} {through}: {dict(count)}; at most {longest:.2f} s, others held up for"
-                f" {blocked:.2f} s, peak {peak >> 10} MiB; {({k: dict(v) for k, v in how.items()}) or ''}",
+                f" {blocked:.2f} s, peak {peak >> 10} MiB; {bad_ones or ''}",
                 flush=True,
             )
     child.close()

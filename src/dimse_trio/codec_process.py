@@ -3,10 +3,10 @@
 A codec in C that is given damaged pixel data may loop for ever and keep all other threads of its
 process from running, or abort that process. Here either costs the instance that it was given.
 
-A process is used for one instance after the other, and never again for another patient's once a codec
-has refused something in it: what that has left behind in its memory, nobody knows. `codec_main` is
-what it runs. Over its standard streams go messages: a byte that says what follows, its length in
-eight bytes, and what follows.
+A process is used for one instance after the other, but not once a codec has refused something in
+it: nobody knows what that has left behind in its memory. `codec_main` is what it runs. Over its
+standard streams go messages: a byte that says what follows, its length in eight bytes, and what
+follows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HEAD = struct.Struct(">cQ")
 JOB, DATA, PROGRESS, REFUSED = b"?", b"=", b".", b"!"
 
 QUIET = 30.0
-"""Longest time, in s of the machine's clock, between two signs of progress, which come per frame."""
+"""Longest time between two signs of progress, which come with each frame, in s of real time."""
 KEPT = 60.0
 """How long, in s, a process is kept that nothing has been given to; twice that at most."""
 
@@ -100,8 +100,10 @@ class _Process:
                 if kind != PROGRESS:
                     return kind, body
         except (trio.BrokenResourceError, EOFError):
+            self.process.kill()  # if it has only closed its streams
             with trio.CancelScope(shield=True):
-                status = await self.process.wait()
+                await self.process.wait()
+            status = self.process.returncode
             raise Impossible(f"the process of its codec has died with status {status}") from None
 
     async def _message(self) -> tuple[bytes, bytearray]:
@@ -200,4 +202,5 @@ def _processes() -> _Processes:
 
 
 def message(kind: bytes, body: bytes = b"") -> bytes:
+    """A message as it goes over a stream."""
     return HEAD.pack(kind, len(body)) + body

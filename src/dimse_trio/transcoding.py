@@ -333,7 +333,8 @@ def _check_streams(image: Dataset, syntax: str, expected: int) -> None:
 def _check_header(image: Dataset, syntax: str, frame: bytes, number: int) -> None:
     """See that the header of a stream says what the data set says.
 
-    So that no decoder makes room for more than the image has, or looks for an end that is not there.
+    So that no decoder makes room for more than the image has, or looks for an end that is not
+    there.
     """
     header = (_jpeg_2000_header if syntax in _JPEG_2000 else _jpeg_header)(frame)
     if header is None:

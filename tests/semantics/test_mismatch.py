@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +12,6 @@ import attrs
 import pydicom
 import pytest
 import trio
-from pydicom import Dataset
 
 import dimse_trio as dimse
 from dimse_trio import transcoding
@@ -224,7 +222,7 @@ async def test_errors_of_files_come_as_they_are() -> None:
         await stored(RLE_FILE, lambda _: Path("there is none"), EXPLICIT)
 
 
-# -- memory, files ----------------------------------------------------------------------------------
+# -- memory, files ---------------------------------------------------------------------------------
 
 
 async def test_two_at_a_time_are_transcoded_for_one_association(

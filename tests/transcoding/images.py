@@ -40,7 +40,7 @@ def sample(keyword: str) -> Dataset:
 
 
 def endless() -> Dataset:
-    """A JPEG-LS image that does not say how many lines it has: one codec looks for them for ever."""
+    """A JPEG-LS image that does not say how many rows it has; a codec looks for them for ever."""
     image = sample("JPEGLSLossless")
     data = bytearray(image.PixelData)
     header = data.index(b"\xff\xf7")

@@ -219,7 +219,7 @@ FRAME_HEADERS = {
 
 
 def with_header(keyword: str, at: int, value: bytes) -> Dataset:
-    """A sample with something else in the frame header of its JPEG stream, so far behind its marker."""
+    """A sample with something else in the frame header of its stream, so far behind its marker."""
     image = sample(keyword)
     data = bytearray(image.PixelData)
     start = data.index(bytes((0xFF, FRAME_HEADERS[keyword]))) + at
