@@ -17,6 +17,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import attrs
 import trio
@@ -41,19 +42,19 @@ class Impossible(Exception):
         self.missing = missing
 
 
-async def run_codec(job: dict[str, str], data: bytes) -> bytearray:
-    """What a process of its own makes of `data`. As many run at a time as there are processors.
+async def run_codec(job: dict[str, str], read: Callable[[], bytes]) -> bytearray:
+    """What a process of its own makes of a data set. As many run at a time as there are processors.
 
     Cancelled, it kills the process, and returns when that is gone.
 
     Args:
         job: Keyword arguments for `transcoding.recode`.
-        data: The data set.
+        read: Reads the data set, in a worker thread, when it is its turn.
 
     Raises:
         Impossible: It cannot be done, or the process has come to no end, or to a bad one.
     """
-    return await _processes().run(job, data)
+    return await _processes().run(job, read)
 
 
 @attrs.define(eq=False)
@@ -145,8 +146,9 @@ class _Processes:
     )
     _idle: list[_Process] = attrs.field(factory=list[_Process])
 
-    async def run(self, job: dict[str, str], data: bytes) -> bytearray:
+    async def run(self, job: dict[str, str], read: Callable[[], bytes]) -> bytearray:
         async with self._limiter:
+            data = await trio.to_thread.run_sync(read)
             process = await self._taken()
             fit = False
             try:

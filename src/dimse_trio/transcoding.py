@@ -7,6 +7,7 @@ does not pass is an error; a data set never leaves without its pixels (PS3.5 §8
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
@@ -126,10 +127,9 @@ class Transcoding:
             TranscodingError: It cannot be done.
             DataSetError, InvalidFile, OSError: The instance cannot be read.
         """
-        data = await trio.to_thread.run_sync(self._read, item)
         job = {"source": self.transfer_syntax_uid, "target": self.target_uid}
         try:
-            return await run_codec(job, data)
+            return await run_codec(job, functools.partial(self._read, item))
         except Impossible as error:
             raise self._error(str(error), error.missing) from error.__cause__
 
