@@ -67,7 +67,7 @@ _PANIC = "pyo3_runtime"
 _OVERLAYS = range(0x6000, 0x6020, 2)
 _END_OF_IMAGE = b"\xff\xd9"
 _JPEG_2000_START = b"\xff\x4f\xff\x51"
-_JP2_BOXES = 4096
+_JP2_BOXES = 1 << 16
 """In how many bytes a file header may stand before a JPEG 2000 stream, which should have none."""
 _START_OF_FRAME = frozenset((*range(0xC0, 0xD0), 0xF7)) - {0xC4, 0xC8, 0xCC}
 _MAX_LENGTH = (1 << 32) - 2
