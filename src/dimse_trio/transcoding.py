@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
-import trio
 
 from . import datasets
 from .codec_process import Impossible, run_codec
