@@ -7,7 +7,8 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from pydicom import Dataset, dcmread
+from pydicom import Dataset, config, dcmread
+from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset as Item
 
 import dimse_trio as dimse
@@ -24,7 +25,7 @@ from dimse_trio.protocol.uids import (
     NATIVE_TRANSFER_SYNTAXES,
 )
 
-from .instances import TEST_FILES, instance
+from .instances import TEST_FILES, failing, instance
 
 
 def value(header: Header, keyword: str) -> str:
@@ -126,11 +127,97 @@ def test_values_are_without_padding() -> None:
     assert value(header, "OtherPatientIDs") == "1\\2"
 
 
-def test_an_unknown_character_set_is_no_obstacle() -> None:
-    data = datasets.encode(instance(), EXPLICIT_VR_LITTLE_ENDIAN)
-    data = b"\x08\x00\x05\x00CS\x06\x00FANTAS" + data.replace(b"Doe", b"D\xf6e")
+def with_character_set(character_set: bytes, name: bytes) -> bytes:
+    """An instance in Explicit VR Little Endian with a Specific Character Set and a name."""
+    data = datasets.encode(instance(PatientName="N" * len(name)), EXPLICIT_VR_LITTLE_ENDIAN)
+    character_set += b" " * (len(character_set) % 2)
+    head = b"\x08\x00\x05\x00CS" + len(character_set).to_bytes(2, "little") + character_set
+    return head + data.replace(b"N" * len(name), name)
+
+
+NO_CHARACTER_SETS = [
+    b"FANTAS",
+    b"ISO_IR 999",
+    b"ISO 2022 IR 999",
+    b"ISO-IR 999",
+    b"IDNA",
+    b"PUNYCODE",
+    b"UNDEFINED",
+    b"UTF-7",
+    b"UTF-16",
+    b"US-ASCII",
+    b"unicode_escape",
+    b"raw_unicode_escape",
+    b"mbcs",
+    *(codec.encode() for codec in ("rot13", "base64", "zlib", "hex", "bz2", "quopri", "uu")),
+    b"a\0b",
+    b"\xfc\xff",
+    b"../../x",
+    b"",
+    b"\\",
+    b"x" * 60000,
+]
+"""Values that PS3.3 does not define, of which Python takes some for codecs."""
+
+
+@pytest.mark.parametrize("character_set", NO_CHARACTER_SETS, ids=lambda name: repr(name[:20]))
+@pytest.mark.parametrize("strict", [False, True])
+def test_what_is_no_character_set_is_the_default_repertoire(
+    character_set: bytes, strict: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if strict:
+        monkeypatch.setattr(config.settings, "reading_validation_mode", config.RAISE)
+    for values in (character_set, character_set + b"\\IDNA"):
+        data = with_character_set(values, b"D\xf6e^John")
+        header = read_header(BytesIO(data), EXPLICIT_VR_LITTLE_ENDIAN)
+        assert value(header, "PatientName") == "D\xf6e^John"
+
+
+@pytest.mark.parametrize("character_set", [b"IDNA", b"rot13", b"FANTAS"])
+def test_nor_is_it_an_obstacle_where_pydicom_reads(character_set: bytes) -> None:
+    data = with_character_set(character_set, b"D\xf6e^John")
+    header = read_header(BytesIO(data), IMPLICIT_VR_LITTLE_ENDIAN)  # which it is not
+    assert value(header, "PatientName") == "D\xf6e^John"
+
+
+@pytest.mark.parametrize(
+    ("character_set", "raw", "text"),
+    [
+        (b"ISO_IR 144", b"\xbb\xee", "\u041b\u044e"),
+        (b"ISO-IR 144", b"\xbb\xee", "\u041b\u044e"),
+        (b"ISO IR 192", b"\xc3\xb6", "\xf6"),
+        (b"\\ISO-2022-IR-144", b"a\x1b-L\xbb\xee", "a\u041b\u044e"),
+        (b"ISO 2022 IR 6\\ISO 2022 IR 87", b"\x1b$B;3\x1b(B", "\u5c71"),
+        (b"ISO_IR 192\\ISO_IR 144", b"\xc3\xb6", "\xf6"),
+        (b"ISO_IR 144\\ISO_IR 192", b"\xbb\xee", "\u041b\u044e"),
+        (b"GB18030", b"\xce\xe2", "\u5434"),
+        (b"ISO_IR 192", b"\xff\xfe", "\ufffd\ufffd"),
+        (b"ISO_IR 144", b"a\x1b$B;3", "a\x1b$B;3"),
+    ],
+)
+@pytest.mark.parametrize("strict", [False, True])
+def test_character_sets_of_the_standard(
+    character_set: bytes, raw: bytes, text: str, strict: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if strict:
+        monkeypatch.setattr(config.settings, "reading_validation_mode", config.RAISE)
+    data = with_character_set(character_set, raw + b" " * (len(raw) % 2))
     header = read_header(BytesIO(data), EXPLICIT_VR_LITTLE_ENDIAN)
-    assert value(header, "PatientName").endswith("e^John")
+    assert value(header, "PatientName") == text
+
+
+@pytest.mark.parametrize("name", sorted(python_encoding))
+def test_no_text_fails_in_a_character_set_of_the_standard(name: str) -> None:
+    raw = bytes(range(256)).replace(b"=", b"").replace(b"\\", b"") + b"\x1b$B\xff\x1b(J\x1b"
+    data = with_character_set(name.encode() + b"\\ISO 2022 IR 87", raw + b" " * (len(raw) % 2))
+    assert read_header(BytesIO(data), EXPLICIT_VR_LITTLE_ENDIAN).unique_key("STUDY") == "1.2.1"
+
+
+def test_whatever_is_raised_is_said_to_be_no_instance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(header_module, "_decoded", failing(ZeroDivisionError("a patient's name")))
+    with pytest.raises(dimse.InvalidFile, match="ZeroDivisionError") as caught:
+        read(instance())
+    assert "patient" not in str(caught.value)
 
 
 @pytest.mark.parametrize("vr", ["LO", "PN", "DA"])

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from contextlib import closing
 
 import pytest
+import trio
 from pydicom import Dataset, dcmread
+from trio.testing import wait_all_tasks_blocked
 
 import dimse_trio as dimse
 from dimse_trio import Status, StatusError, datasets
@@ -251,6 +253,45 @@ async def test_a_mistake_of_ours_reaches_everybody_who_waits(
             await archive.handle_store(store_request(instance()))
     assert unfinished_files(archive.folder) == []
     await store(archive, instance())
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("Doe^John"), UnicodeError("Doe^John")])
+async def test_one_that_cannot_be_read_is_refused_alone(
+    archive: Archive,
+    error: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    reading = header._decoded  # pyright: ignore[reportPrivateUsage]
+
+    def decoded(raw: dict[int, tuple[bytes, bytes]], little: bool) -> dict[int, str]:
+        if b"bad" in raw[0x00104000][1]:
+            raise error
+        return reading(raw, little)
+
+    answers: dict[str, Status] = {}
+
+    async def send(number: int) -> None:
+        uid = f"1.2.1.1.{number}"
+        request = store_request(instance(uid=uid, PatientComments="bad" if number == 5 else "good"))
+        try:
+            answers[uid] = await archive.handle_store(request)
+        except StatusError as refused:
+            answers[uid] = refused.status
+
+    monkeypatch.setattr(header, "_decoded", decoded)
+    async with trio.open_nursery() as nursery:
+        async with archive._arrivals.writing:  # pyright: ignore[reportPrivateUsage]
+            for number in range(9):
+                nursery.start_soon(send, number)
+            await wait_all_tasks_blocked()
+    assert answers.pop("1.2.1.1.5") == Status.CANNOT_UNDERSTAND
+    assert set(answers.values()) == {Status.SUCCESS}
+    assert await found(archive, "IMAGE", "SOPInstanceUID") == sorted(answers)
+    assert unfinished_files(archive.folder) == []
+    assert archive._arrivals.consistent  # pyright: ignore[reportPrivateUsage]
+    assert type(error).__name__ in caplog.text
+    assert "Doe" not in caplog.text
 
 
 async def test_an_association_that_ends_is_not_the_disk(archive: Archive) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from io import BufferedReader
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import trio
 import dimse_trio as dimse
 from dimse_trio.archive import Archive, ArchiveError, Statistics, open_archive, upkeep
 from dimse_trio.archive.folder import Folder
+from dimse_trio.archive.header import Header
 
 from .instances import content, find, found, instance, retrieved, store, visible_files, write
 
@@ -94,6 +96,41 @@ async def test_a_file_that_has_become_unreadable_is_forgotten(
     assert await archive.catch_up() == 0
     assert await found(archive, "IMAGE", "SOPInstanceUID") == ["1.2.1.1.1"]
     assert "1.2.1.1.2.dcm" in caplog.text
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("Doe^John"), UnicodeError("Doe^John")])
+async def test_a_file_that_cannot_be_read_keeps_no_archive_closed(
+    tmp_path: Path,
+    error: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await filled(tmp_path)
+    reading = upkeep.read_header
+
+    def read(file: BufferedReader, syntax: str) -> Header:
+        if "1.2.1.1.2.dcm" in file.name:
+            raise error
+        return reading(file, syntax)
+
+    monkeypatch.setattr(upkeep, "read_header", read)
+    assert (await opened(tmp_path, rebuild_index=True))[0].instances == 5
+    assert f"1.2.1.1.2.dcm: {type(error).__name__}" in caplog.text
+    assert "Doe" not in caplog.text
+
+
+async def test_a_file_in_what_is_no_character_set_is_indexed(tmp_path: Path) -> None:
+    await filled(tmp_path)
+    path = tmp_path / "1.2.1/1.2.1.1/1.2.1.1.2.dcm"
+    for name in (b"IDNA", b"PUNYCODE", b"UNDEFINED"):
+        made = write(path, instance(uid="1.2.1.1.2", SpecificCharacterSet="ISO_IR 100"))
+        data = made.read_bytes().replace(b"ISO_IR 100", name.ljust(10))
+        path.write_bytes(data.replace(b"Doe", b"D\xf6e"))
+        for rebuild_index in (False, True):
+            async with open_archive(tmp_path, rebuild_index=rebuild_index) as archive:
+                await archive.catch_up()
+                keys = {"SOPInstanceUID": "1.2.1.1.2"}
+                assert await found(archive, "IMAGE", "PatientName", **keys) == ["D\xf6e^John"]
 
 
 async def test_after_a_crash_only_what_changed_is_read(

@@ -113,10 +113,10 @@ class Arrivals:
                 header = read_header(file, arrival.transfer_syntax_uid, to_end=True)
             if arrival.uids not in (None, (header.sop_class_uid, header.sop_instance_uid)):
                 raise Mismatch("SOP Class or Instance UID is not that of the data set")
-        except (OSError, InvalidFile) as error:
+            arrival.path = path_for(*(header.unique_key(level) for level in LEVELS[1:]))
+        except Exception as error:  # whatever it is, the others of the group have no part in it
             arrival.failure = error
             return None
-        arrival.path = path_for(*(header.unique_key(level) for level in LEVELS[1:]))
         return Record(
             header,
             arrival.path,

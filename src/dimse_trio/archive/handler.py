@@ -365,6 +365,7 @@ def _refusals(damaged: Status = Status.OUT_OF_RESOURCES) -> Generator[None]:
     except CutOff as error:
         raise StatusError(Status.CANNOT_UNDERSTAND, "data set is cut off") from error
     except InvalidFile as error:
+        logger.warning("an instance is refused: %s", error)
         raise StatusError(Status.CANNOT_UNDERSTAND, "data set cannot be read") from error
     except ArchiveError as error:
         logger.error("%s", error)

@@ -8,6 +8,7 @@ is read has a bound.
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Mapping
@@ -15,7 +16,8 @@ from io import BytesIO
 from typing import BinaryIO
 
 import attrs
-from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.charset import STAND_ALONE_ENCODINGS, decode_bytes, python_encoding
+from pydicom.dataelem import RawDataElement
 from pydicom.filereader import read_dataset
 from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
 
@@ -46,6 +48,8 @@ _BLOCK = 1 << 14
 _ENDS = (0xFFFEE00D, 0xFFFEE0DD)
 """Item and Sequence Delimitation Item."""
 _UNDEFINED = 0xFFFFFFFF
+_MISSPELT = re.compile(r"^(?:(ISO[^_]IR)|(ISO.2022.IR.))")
+_SPELT = ("", "ISO_IR", "ISO 2022 IR ")
 _NUMBERS = {b"US": "H", b"SS": "h", b"UL": "L", b"SL": "l"}
 
 
@@ -94,6 +98,15 @@ def read_header(file: BinaryIO, transfer_syntax_uid: str, *, to_end: bool = Fals
         MissingAttribute: It is one without Study, Series or SOP Instance UID, or SOP Class UID.
         CutOff: It is cut off, be that in its head or, with `to_end`, behind it.
     """
+    try:
+        return _read_header(file, transfer_syntax_uid, to_end)
+    except (OSError, InvalidFile):
+        raise
+    except Exception as error:  # pydicom raises whatever its parser meets
+        raise InvalidFile(f"data set cannot be read: {type(error).__name__}") from error
+
+
+def _read_header(file: BinaryIO, transfer_syntax_uid: str, to_end: bool) -> Header:
     start, ending = file.tell(), Ending.WHOLE
     if transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
         file, ending = _inflated(file)
@@ -106,7 +119,7 @@ def read_header(file: BinaryIO, transfer_syntax_uid: str, *, to_end: bool = Fals
     except (_Unusual, MissingAttribute):
         rest = None
         file.seek(start)
-        header = _header(_read_by_pydicom(file, implicit, little))
+        header = _header(_decoded(_read_by_pydicom(file, implicit, little), little))
     if to_end and ending is Ending.WHOLE:
         file.seek(start if rest is None else rest)
         if rest is None:
@@ -209,7 +222,10 @@ def _more(file: BinaryIO, data: bytes, position: int, count: int) -> bytes:
     return data[position:] + file.read(count)
 
 
-def _read_by_pydicom(file: BinaryIO, implicit: bool, little: bool) -> dict[int, str]:
+def _read_by_pydicom(
+    file: BinaryIO, implicit: bool, little: bool
+) -> dict[int, tuple[bytes, bytes]]:
+    """As `_walk`, of what that does not read."""
     try:
         data_set = read_dataset(
             file,
@@ -218,9 +234,17 @@ def _read_by_pydicom(file: BinaryIO, implicit: bool, little: bool) -> dict[int, 
             stop_when=lambda tag, vr, length: tag > _LAST_WANTED,
             specific_tags=list(WANTED),
         )
-        return {tag: "\\".join(values_of(data_set, tag)) for tag in WANTED}
-    except Exception as error:  # pydicom raises whatever its parser meets
-        raise InvalidFile(f"data set cannot be read: {type(error).__name__}") from error
+    except OSError as error:  # what pydicom calls so
+        raise InvalidFile("data set cannot be read") from error
+    # which pydicom has decoded already
+    character_set = "\\".join(values_of(data_set, _SPECIFIC_CHARACTER_SET))
+    found = {_SPECIFIC_CHARACTER_SET: (b"CS", character_set.encode("latin-1", "replace"))}
+    for tag in WANTED:
+        element = data_set.get_item(tag) if tag in data_set else None
+        if isinstance(element, RawDataElement) and element.value:
+            if len(element.value) <= MAX_VALUE_LENGTH:
+                found[tag] = (element.VR or "").encode(), element.value
+    return found
 
 
 # -- values ----------------------------------------------------------------------------------------
@@ -236,11 +260,22 @@ def _decoded(raw: Mapping[int, tuple[bytes, bytes]], little: bool) -> dict[int, 
 
 
 def _encodings(raw: bytes) -> list[str]:
-    names = [name.strip(" \0") for name in raw.decode("latin-1").split("\\")]
-    try:
-        return convert_encodings(names)
-    except LookupError:
-        return convert_encodings([""])
+    """Python's names of the character sets; of what is none, that of the default repertoire.
+
+    pydicom would take any codec that Python knows for one, and some of them fail on some text.
+    """
+    values = raw.decode("latin-1").split("\\")
+    first, *others = dict.fromkeys(_defined(value.strip(" \0")) for value in values)
+    if first in STAND_ALONE_ENCODINGS:
+        return [python_encoding[first]]
+    return [python_encoding[name] for name in (first, *others) if name not in STAND_ALONE_ENCODINGS]
+
+
+def _defined(name: str) -> str:
+    """A character set of PS3.3 §C.12.1.1.2, with the misspellings that pydicom knows, or none."""
+    if name not in python_encoding:
+        name = _MISSPELT.sub(lambda found: _SPELT[found.lastindex or 0], name)
+    return name if name in python_encoding else ""
 
 
 def _text(raw: bytes, vr: str, written_vr: bytes, encodings: list[str], little: bool) -> str:
@@ -253,10 +288,10 @@ def _text(raw: bytes, vr: str, written_vr: bytes, encodings: list[str], little: 
     if raw.isascii() and b"\x1b" not in raw:
         text = raw.decode("ascii")
     elif vr == "PN":
-        groups = (decode_bytes(group, encodings, set(PN_DELIMS)) for group in raw.split(b"="))
+        groups = (_characters(group, encodings, PN_DELIMS) for group in raw.split(b"="))
         text = "=".join(groups)
     elif vr in ("LO", "LT", "SH", "ST", "UC", "UT"):
-        text = decode_bytes(raw, encodings, set(TEXT_VR_DELIMS))
+        text = _characters(raw, encodings, TEXT_VR_DELIMS)
     else:
         text = raw.decode("latin-1")
     if not text.isprintable():
@@ -266,3 +301,11 @@ def _text(raw: bytes, vr: str, written_vr: bytes, encodings: list[str], little: 
     if "\\" in text:
         return "\\".join(part.strip(" \0") for part in text.split("\\"))
     return text.strip(" \0")
+
+
+def _characters(raw: bytes, encodings: list[str], delimiters: set[int]) -> str:
+    """Text in its character sets; with replacement characters where it is not in them."""
+    try:
+        return decode_bytes(raw, encodings, delimiters)
+    except Exception:  # of pydicom or, for its warning, of Python, as they are configured
+        return raw.decode(encodings[0], "replace")

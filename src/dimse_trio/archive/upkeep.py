@@ -128,6 +128,9 @@ def _record(folder: Folder, file: StoredFile) -> Record | None:
     except (OSError, InvalidFile) as error:
         logger.warning("not indexed: %s: %s", file.path, error)
         return None
+    except Exception as error:  # one file does not keep the archive from its others
+        logger.error("not indexed: %s: %s", file.path, type(error).__name__)
+        return None
     return Record(
         header,
         file.path,
