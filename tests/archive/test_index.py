@@ -13,13 +13,13 @@ import pytest
 from pydicom import Dataset
 
 from dimse_trio import datasets
-from dimse_trio.archive import ArchiveError
+from dimse_trio.archive import Archive, ArchiveError
 from dimse_trio.archive import index as index_module
 from dimse_trio.archive.header import read_header
 from dimse_trio.archive.index import SCHEMA_VERSION, Index, Record
 from dimse_trio.protocol.uids import EXPLICIT_VR_LITTLE_ENDIAN
 
-from .instances import instance
+from .instances import instance, store
 
 
 def record(data_set: Dataset, path: str = "", modified_ns: int = 1) -> Record:
@@ -202,6 +202,48 @@ def test_a_database_that_is_damaged_inside_is_noticed_after_a_crash(path: Path) 
     path.write_bytes(data)
     with pytest.raises(ArchiveError, match="rebuild"):
         Index(path).open()
+
+
+def garble_schema(path: Path) -> None:
+    """Have SQLite complain in what is no UTF-8, and Python not understand it."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        (version,) = connection.execute("PRAGMA schema_version").fetchone()
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(
+            "UPDATE sqlite_master SET sql ="
+            " CAST(replace(CAST(sql AS BLOB), 'NOT NULL', x'4e4f5420a3') AS TEXT)"
+            " WHERE name = 'studies'"
+        )
+        connection.execute(f"PRAGMA schema_version = {version + 1}")
+
+
+def test_damage_of_which_sqlite_says_what_is_no_text(path: Path) -> None:
+    reopen(path)
+    data = path.read_bytes()
+    at = data.index(b"NOT NULL", data.index(b"CREATE TABLE studies")) + 6
+    path.write_bytes(data[:at] + b"\xa3" + data[at + 1 :])
+    with pytest.raises(ArchiveError, match="rebuild") as caught:
+        Index(path).open()
+    assert caught.value.damaged
+
+
+def test_such_damage_while_it_is_open(path: Path) -> None:
+    index = Index(path)
+    index.open()
+    garble_schema(path)
+    with pytest.raises(ArchiveError, match="rebuild") as caught:
+        put(index, instance())
+    assert caught.value.damaged
+    with pytest.raises(ArchiveError, match="rebuild"):
+        index.close(consistent=True)
+
+
+async def test_such_damage_seen_by_a_query(archive: Archive) -> None:
+    await store(archive, instance())
+    garble_schema(archive.folder / "index.sqlite")
+    with pytest.raises(ArchiveError, match="rebuild") as caught:
+        await archive.statistics()
+    assert caught.value.damaged
 
 
 def test_a_lock_is_said_to_be_one(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,11 @@ class ArchiveError(DimseError):
         self.damaged = damaged
 
 
-def archive_error(error: sqlite3.Error | SQLAlchemyError) -> ArchiveError:
+INDEX_ERRORS = (sqlite3.Error, SQLAlchemyError, UnicodeDecodeError)
+"""What an index raises; the last if SQLite quotes what is damaged, and it is no text."""
+
+
+def archive_error(error: sqlite3.Error | SQLAlchemyError | UnicodeDecodeError) -> ArchiveError:
     """What SQLite, or SQLAlchemy in between, has to say, in an archive's words."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     name = str(getattr(cause, "sqlite_errorname", ""))

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast, final
 import attrs
 import sqlalchemy as sa
 import trio
-from sqlalchemy.exc import SQLAlchemyError
 
 from dimse_trio.blocks import block
 from dimse_trio.commitment_provider import StorageCommitmentProvider
@@ -38,7 +37,7 @@ from dimse_trio.requests import FindRequest, GetRequest, MoveRequest, StoreReque
 
 from .arrivals import Arrival, Arrivals, Mismatch
 from .attributes import LEVELS
-from .errors import ArchiveError, archive_error
+from .errors import INDEX_ERRORS, ArchiveError, archive_error
 from .folder import Folder, write_blocks
 from .header import CutOff, MissingAttribute
 from .index import FILE_NAME, Index
@@ -218,7 +217,7 @@ class Archive(StorageCommitmentProvider):
             try:
                 with self._index.engine.connect() as connection:
                     return function(connection)
-            except SQLAlchemyError as error:
+            except INDEX_ERRORS as error:
                 raise archive_error(error) from error
 
         return await trio.to_thread.run_sync(read, limiter=self._readers)

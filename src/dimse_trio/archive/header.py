@@ -240,10 +240,11 @@ def _read_by_pydicom(
     character_set = "\\".join(values_of(data_set, _SPECIFIC_CHARACTER_SET))
     found = {_SPECIFIC_CHARACTER_SET: (b"CS", character_set.encode("latin-1", "replace"))}
     for tag in WANTED:
-        element = data_set.get_item(tag) if tag in data_set else None
-        if isinstance(element, RawDataElement) and element.value:
-            if len(element.value) <= MAX_VALUE_LENGTH:
-                found[tag] = (element.VR or "").encode(), element.value
+        element: object = data_set.get_item(tag) if tag in data_set else None
+        if not isinstance(element, RawDataElement):  # absent, or a sequence
+            continue
+        if element.value and len(element.value) <= MAX_VALUE_LENGTH:
+            found[tag] = (element.VR or "").encode(), element.value
     return found
 
 

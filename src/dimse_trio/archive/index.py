@@ -24,10 +24,9 @@ from pathlib import Path
 
 import attrs
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
 
 from .attributes import LEVELS, STORED
-from .errors import ArchiveError, archive_error
+from .errors import INDEX_ERRORS, ArchiveError, archive_error
 from .header import Header
 
 FILE_NAME = "index.sqlite"
@@ -132,7 +131,7 @@ class Index:
                 closed = self._prepare(driver)
                 undo.pop_all()
                 return closed
-        except (sqlite3.Error, SQLAlchemyError) as error:
+        except INDEX_ERRORS as error:
             raise archive_error(error) from error
 
     def _prepare(self, db: sqlite3.Connection) -> bool:
@@ -162,7 +161,7 @@ class Index:
         try:
             if consistent:
                 self._writer.execute("UPDATE state SET closed = 1")
-        except sqlite3.Error as error:
+        except INDEX_ERRORS as error:
             raise archive_error(error) from error
         finally:
             self._pooled.close()
@@ -188,7 +187,7 @@ class Index:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
                 raise
-        except sqlite3.Error as error:
+        except INDEX_ERRORS as error:
             raise archive_error(error) from error
 
     def find(self, sop_instance_uids: Iterable[str]) -> dict[str, IndexedFile]:
