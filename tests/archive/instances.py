@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable
 from io import BytesIO
 from pathlib import Path
@@ -34,6 +35,14 @@ from dimse_trio.protocol.uids import (
 
 CT = uid_of("CTImageStorage")
 TEST_FILES = Path(str(get_testdata_file("CT_small.dcm"))).parent
+
+VICTIMS_ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join(
+        str(Path(file).parents[1]) for file in (__file__, dimse.__file__)
+    ),
+}
+"""Of processes that are started to be killed: they find these modules, and the package tested."""
 
 HOSTILE = [
     "",

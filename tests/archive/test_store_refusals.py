@@ -238,10 +238,10 @@ async def test_an_index_that_cannot_be_written_leaves_no_new_file(
             with pytest.raises(StatusError) as caught:
                 await archive.handle_store(store_request(data_set))
             assert caught.value.status == Status.OUT_OF_RESOURCES
-    # what there was is there still, though the index does not know what is in it now
-    assert len(visible_files(archive.folder)) == 1
+    (kept,) = visible_files(archive.folder)
+    assert dcmread(kept).PatientComments == "old"
     assert await found(archive, "IMAGE", "SOPInstanceUID") == ["1.2.1.1.1"]
-    assert not archive._arrivals.consistent  # pyright: ignore[reportPrivateUsage]
+    assert archive._arrivals.consistent  # pyright: ignore[reportPrivateUsage]
 
 
 async def test_a_mistake_of_ours_reaches_everybody_who_waits(

@@ -17,7 +17,17 @@ from dimse_trio.archive import Archive, ArchiveError, Statistics, open_archive, 
 from dimse_trio.archive.folder import Folder
 from dimse_trio.archive.header import Header
 
-from .instances import content, find, found, instance, retrieved, store, visible_files, write
+from .instances import (
+    VICTIMS_ENVIRONMENT,
+    content,
+    find,
+    found,
+    instance,
+    retrieved,
+    store,
+    visible_files,
+    write,
+)
 
 
 async def filled(folder: Path) -> Statistics:
@@ -266,7 +276,7 @@ def run_and_kill(folder: Path, number: int, after: int) -> set[str]:
     with subprocess.Popen(
         [sys.executable, "-c", VICTIM, str(folder), str(number)],
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env=VICTIMS_ENVIRONMENT,
     ) as process:
         assert process.stdout is not None
         said = [process.stdout.readline() for _ in range(after)]

@@ -22,9 +22,9 @@ from dimse_trio.errors import InvalidFile
 
 from .attributes import LEVELS
 from .errors import ArchiveError
-from .folder import Folder, path_for, write_blocks
+from .folder import Folder, StoredFile, path_for, write_blocks
 from .header import read_header
-from .index import Index, Record
+from .index import Index, IndexedFile, Record
 
 logger = logging.getLogger("dimse_trio.archive")
 
@@ -94,7 +94,8 @@ class Arrivals:
             read = [(arrival, record) for arrival in group if (record := self._read(arrival))]
             self._commit(read)
         except Exception as error:  # whatever it is, those who wait must hear of it
-            self.consistent = False
+            if not isinstance(error, ArchiveError):
+                self.consistent = False
             for arrival in group:
                 arrival.failure = arrival.failure or error
         for arrival in group:
@@ -129,33 +130,102 @@ class Arrivals:
     def _commit(self, read: Sequence[tuple[Arrival, Record]]) -> None:
         """Give the files their names and index them, all or, but for the names, none."""
         placed: list[Record] = []
-        old: dict[str, str] = {}
+        aside: dict[str, bool] = {}
         try:
             with self._index.transaction():
                 uids = [record.header.sop_instance_uid for _, record in read]
                 old = {uid: file.path for uid, file in self._index.find(uids).items()}
                 for arrival, record in read:
                     try:
-                        self._folder.place(arrival.temporary, record.path)
+                        self._place(arrival, aside)
                         placed.append(record)
                     except OSError as error:
                         arrival.failure = error
                 self._index.put(placed)
-        except ArchiveError as error:
-            for arrival, _ in read:
-                arrival.failure = arrival.failure or error
-            for record in placed:
-                if record.path in old.values():
-                    # another file than the index knows: the next start will see to it
-                    self.consistent = False
-                else:
-                    self._folder.remove(record.path)
-            return
+        except BaseException:
+            for path, was_there in aside.items():
+                self._undo(path, was_there)
+            raise
         kept = {record.header.sop_instance_uid: record.path for record in placed}
         replaced = {path for uid, path in old.items() if uid in kept}
         replaced.update(record.path for record in placed)
         for path in replaced.difference(kept.values()):
             self._folder.remove(path)
+        for path, was_there in aside.items():
+            if was_there:
+                self._let_go(path)
+
+    # -- what is replaced --------------------------------------------------------------------------
+
+    def _place(self, arrival: Arrival, aside: dict[str, bool]) -> None:
+        """Give a file its name; `aside` says by path whether one was there before this group."""
+        path = arrival.path
+        if is_first := path not in aside:
+            try:
+                aside[path] = self._folder.set_aside(path)
+            except FileExistsError:  # it could not be put back, or removed, before
+                self._settle([path])
+                aside[path] = self._folder.set_aside(path)
+        try:
+            self._folder.place(arrival.temporary, path)
+        except OSError:
+            if is_first and aside.pop(path):
+                self._undo(path, was_there=True)
+            raise
+
+    def _undo(self, path: str, was_there: bool) -> None:
+        """Have what was there before."""
+        if not was_there:
+            self._folder.remove(path)
+            return
+        try:
+            self._folder.put_back(path)
+        except OSError as error:  # the next start does it
+            self.consistent = False
+            logger.error("cannot put a file back: %s", os.strerror(error.errno or 0))
+
+    def _let_go(self, path: str) -> None:
+        try:
+            self._folder.let_go(path)
+        except OSError as error:  # the next start does it
+            logger.warning("cannot remove a replaced file: %s", os.strerror(error.errno or 0))
+
+    def settle(self) -> bool:
+        """Decide which of two files counts where a process was killed while it replaced one.
+
+        Returns:
+            Whether the index must be compared with the folder.
+
+        Raises:
+            OSError: A file cannot be put in its place.
+            ArchiveError: The index cannot be read or written.
+        """
+        paths = self._folder.replaced()
+        if not paths:
+            return False
+        with self._index.transaction():
+            return self._settle(paths)
+
+    def _settle(self, paths: Sequence[str]) -> bool:
+        """Keep the new file where the index has it for certain, else the old one."""
+        known = self._index.files()
+        is_back = False
+        for path in paths:
+            new, old = (is_same(file, known.get(path)) for file in self._folder.states(path))
+            if new and not old:
+                self._folder.let_go(path)
+            else:
+                self._folder.put_back(path)
+                self._index.doubt(path)
+                is_back = True
+        return is_back
+
+
+def is_same(file: StoredFile | None, known: IndexedFile | None) -> bool:
+    """Whether a file is the one that the index knows, as far as can be seen from outside."""
+    if file is None or known is None:
+        return False
+    return (known.size, known.modified_ns) == (file.size, file.modified_ns)
 
 
 def _opened(arrival: Arrival) -> BinaryIO:

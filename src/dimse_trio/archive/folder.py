@@ -4,11 +4,15 @@
 that a peer sends names a path outside, an overlong or a hidden one. An instance is written in
 `.incoming`, in the same file system under a name that does not end in `.dcm`, and renamed: whoever
 looks at the folder sees no file, the old one or the new one, and never a part (POSIX rename).
+
+A file that is replaced is kept in `.replaced` until the index has the new one: refused, or killed
+before that, the archive has the old one again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
@@ -24,6 +28,9 @@ from .errors import ArchiveError
 
 SUFFIX = ".dcm"
 _INCOMING = ".incoming"
+_REPLACED = ".replaced"
+_ASIDE = ".old"
+"""Behind the name of a file in `.replaced`, for which nobody looks."""
 _LOCK = ".lock"
 
 
@@ -105,10 +112,78 @@ class Folder:
         target = self.absolute(path)
         with contextlib.suppress(OSError):
             target.unlink()
-            for parent in target.parents:
+        self._prune(target)
+
+    def _prune(self, path: Path) -> None:
+        with contextlib.suppress(OSError):
+            for parent in path.parents:
                 if parent == self.root:
                     break
                 parent.rmdir()
+
+    # -- what is replaced --------------------------------------------------------------------------
+
+    def set_aside(self, path: str) -> bool:
+        """Keep the file of that name, if there is one, for another is about to take its place.
+
+        It gets a second name or, on a file system where a file has but one, that instead of its
+        own.
+
+        Raises:
+            FileExistsError: One is kept already.
+            OSError: It cannot be done.
+        """
+        target = self.absolute(path)
+        if not target.is_file():
+            return False
+        aside = self._aside(path)
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        if aside.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        try:
+            os.link(target, aside)
+        except OSError:
+            target.rename(aside)
+        return True
+
+    def put_back(self, path: str) -> None:
+        """Have the file that was set aside in its place again.
+
+        Raises:
+            OSError: It cannot be done.
+        """
+        target, aside = self.absolute(path), self._aside(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside.replace(target)
+        aside.unlink(missing_ok=True)  # two names of one file: the system leaves both
+        self._prune(aside)
+
+    def let_go(self, path: str) -> None:
+        """Remove the file that was set aside.
+
+        Raises:
+            OSError: It cannot be done.
+        """
+        aside = self._aside(path)
+        aside.unlink()
+        self._prune(aside)
+
+    def replaced(self) -> list[str]:
+        """The paths of which a file is set aside; after a crash, or if it could not be removed."""
+        folder = self.root / _REPLACED
+        return [
+            file.relative_to(folder).as_posix().removesuffix(_ASIDE)
+            for file in folder.rglob(f"*{_ASIDE}")
+        ]
+
+    def states(self, path: str) -> tuple[StoredFile | None, StoredFile | None]:
+        """The file in its place, and that which was set aside."""
+        return _stored(self.absolute(path), path), _stored(self._aside(path), path)
+
+    def _aside(self, path: str) -> Path:
+        return self.absolute(f"{_REPLACED}/{path}{_ASIDE}")
+
+    # -- what is there -----------------------------------------------------------------------------
 
     def files(self) -> Iterator[StoredFile]:
         """Every DICOM file in the folder, by its suffix."""
@@ -125,6 +200,14 @@ class Folder:
                     status = entry.stat(follow_symlinks=False)
                     path = Path(entry.path).relative_to(self.root).as_posix()
                     yield StoredFile(path, status.st_size, status.st_mtime_ns)
+
+
+def _stored(file: Path, path: str) -> StoredFile | None:
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return None
+    return StoredFile(path, status.st_size, status.st_mtime_ns)
 
 
 def write_blocks(path: Path, blocks: Iterable[bytes]) -> None:

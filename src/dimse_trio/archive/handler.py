@@ -296,11 +296,11 @@ async def open_archive(
         _opened, os.fspath(folder), rebuild_index, matching or MatchingOptions()
     )
     try:
-        if not up_to_date:
-            try:
+        try:
+            if await trio.to_thread.run_sync(archive._arrivals.settle) or not up_to_date:  # pyright: ignore[reportPrivateUsage]
                 await archive.catch_up(progress)
-            except OSError as error:
-                raise _unusable(archive.folder, error) from error
+        except OSError as error:
+            raise _unusable(archive.folder, error) from error
         yield archive
     finally:
         with trio.CancelScope(shield=True):

@@ -213,6 +213,10 @@ class Index:
         self._writer.executemany("DELETE FROM instances WHERE id = ?", [(f.row,) for f in files])
         self.prune()
 
+    def doubt(self, path: str) -> None:
+        """Have a file read again when the index is compared with the folder."""
+        self._run("UPDATE instances SET modified_ns = -1 WHERE path = ?", path)
+
     def prune(self) -> None:
         """Remove series, studies and patients without instances."""
         for child, parent in (

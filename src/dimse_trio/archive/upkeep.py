@@ -14,7 +14,7 @@ import trio
 from dimse_trio.errors import InvalidFile
 from dimse_trio.part10 import Instance
 
-from .arrivals import Arrivals
+from .arrivals import Arrivals, is_same
 from .folder import Folder, StoredFile
 from .header import read_header
 from .index import Index, IndexedFile, Record
@@ -71,7 +71,7 @@ async def _change(
     everything: bool,
     progress: Progress | None,
 ) -> int:
-    changed = [f for f in files if everything or not _is_same(f, known.get(f.path))]
+    changed = [f for f in files if everything or not is_same(f, known.get(f.path))]
     # of two files with one SOP Instance UID, the later one is meant
     changed.sort(key=lambda file: file.modified_ns)
     gone = set(known) - {file.path for file in files}
@@ -94,10 +94,6 @@ async def _change(
 def _compare(folder: Folder, index: Index) -> tuple[dict[str, IndexedFile], list[StoredFile]]:
     with index.transaction():
         return index.files(), list(folder.files())
-
-
-def _is_same(file: StoredFile, known: IndexedFile | None) -> bool:
-    return known is not None and (known.size, known.modified_ns) == (file.size, file.modified_ns)
 
 
 def _index(folder: Folder, index: Index, files: Sequence[StoredFile]) -> tuple[int, list[str]]:
