@@ -233,6 +233,13 @@ async def test_a_start_that_cannot_settle_it_says_so(
         assert await comments(archive) == ["old"]
 
 
+async def test_nothing_is_left_of_where_they_were(tmp_path: Path) -> None:
+    async with open_archive(tmp_path) as archive:
+        await store(archive, instance(), instance(PatientComments="new"))
+        assert await comments(archive) == ["new"]
+    assert not tmp_path.joinpath(".replaced").exists()
+
+
 async def test_two_files_that_look_the_same_to_the_index(archive: Archive) -> None:
     await store(archive, instance(PatientComments="old"))
     (file,) = visible_files(archive.folder)

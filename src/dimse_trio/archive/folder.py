@@ -80,6 +80,7 @@ class Folder:
     def close(self) -> None:
         """Let others in."""
         if self._lock is not None:
+            self.tidy()
             os.close(self._lock)
             self._lock = None
 
@@ -112,11 +113,7 @@ class Folder:
         target = self.absolute(path)
         with contextlib.suppress(OSError):
             target.unlink()
-        self._prune(target)
-
-    def _prune(self, path: Path) -> None:
-        with contextlib.suppress(OSError):
-            for parent in path.parents:
+            for parent in target.parents:
                 if parent == self.root:
                     break
                 parent.rmdir()
@@ -133,16 +130,16 @@ class Folder:
             FileExistsError: One is kept already.
             OSError: It cannot be done.
         """
-        target = self.absolute(path)
-        if not target.is_file():
+        if not os.path.isfile(f"{self.root}/{path}"):
             return False
-        aside = self._aside(path)
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        if aside.exists():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        target, aside = self.absolute(path), self._aside(path)
+        if not aside.parent.is_dir():
+            aside.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(target, aside)
-        except OSError:
+        except OSError as error:
+            if aside.exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
             target.rename(aside)
         return True
 
@@ -156,7 +153,6 @@ class Folder:
         target.parent.mkdir(parents=True, exist_ok=True)
         aside.replace(target)
         aside.unlink(missing_ok=True)  # two names of one file: the system leaves both
-        self._prune(aside)
 
     def let_go(self, path: str) -> None:
         """Remove the file that was set aside.
@@ -164,9 +160,7 @@ class Folder:
         Raises:
             OSError: It cannot be done.
         """
-        aside = self._aside(path)
-        aside.unlink()
-        self._prune(aside)
+        self._aside(path).unlink()
 
     def replaced(self) -> list[str]:
         """The paths of which a file is set aside; after a crash, or if it could not be removed."""
@@ -175,6 +169,12 @@ class Folder:
             file.relative_to(folder).as_posix().removesuffix(_ASIDE)
             for file in folder.rglob(f"*{_ASIDE}")
         ]
+
+    def tidy(self) -> None:
+        """Remove the folders that were made for files set aside, if they are empty."""
+        for folder, _, _ in os.walk(self.root / _REPLACED, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
 
     def states(self, path: str) -> tuple[StoredFile | None, StoredFile | None]:
         """The file in its place, and that which was set aside."""
