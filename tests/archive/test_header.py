@@ -186,6 +186,7 @@ def test_nor_is_it_an_obstacle_where_pydicom_reads(character_set: bytes) -> None
         (b"ISO_IR 144", b"\xbb\xee", "\u041b\u044e"),
         (b"ISO-IR 144", b"\xbb\xee", "\u041b\u044e"),
         (b"ISO IR 192", b"\xc3\xb6", "\xf6"),
+        (b"UTF-8", b"\xc3\xb6", "\xf6"),
         (b"\\ISO-2022-IR-144", b"a\x1b-L\xbb\xee", "a\u041b\u044e"),
         (b"ISO 2022 IR 6\\ISO 2022 IR 87", b"\x1b$B;3\x1b(B", "\u5c71"),
         (b"ISO_IR 192\\ISO_IR 144", b"\xc3\xb6", "\xf6"),

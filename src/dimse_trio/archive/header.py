@@ -50,6 +50,8 @@ _ENDS = (0xFFFEE00D, 0xFFFEE0DD)
 _UNDEFINED = 0xFFFFFFFF
 _MISSPELT = re.compile(r"^(?:(ISO[^_]IR)|(ISO.2022.IR.))")
 _SPELT = ("", "ISO_IR", "ISO 2022 IR ")
+_UTF_8 = ("UTF-8", "UTF8")
+"""What some call ISO_IR 192, and pydicom takes for it."""
 _NUMBERS = {b"US": "H", b"SS": "h", b"UL": "L", b"SL": "l"}
 
 
@@ -274,6 +276,8 @@ def _encodings(raw: bytes) -> list[str]:
 
 def _defined(name: str) -> str:
     """A character set of PS3.3 §C.12.1.1.2, with the misspellings that pydicom knows, or none."""
+    if name.upper() in _UTF_8:
+        return "ISO_IR 192"
     if name not in python_encoding:
         name = _MISSPELT.sub(lambda found: _SPELT[found.lastindex or 0], name)
     return name if name in python_encoding else ""
