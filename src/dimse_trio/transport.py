@@ -33,7 +33,7 @@ MAX_BUFFERS = 512
 _PDU = 2
 """Buffers of a P-DATA-TF: its header and its fragment."""
 
-QUICKACK: int | None = getattr(socket, "TCPQUICKACK", None)
+QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 
 Buffer = bytes | memoryview
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import attrs
 import pytest
 import trio
+import trio.testing
 from pydicom import Dataset
 
 import dimse_trio as dimse
+from dimse_trio.relay_sides import Side
 
 from .script import instance, study, unwrapped_nursery
 
@@ -344,3 +347,35 @@ async def test_a_port_that_is_taken_is_named() -> None:
         with pytest.raises(OSError, match=message) as caught:
             await pacs.commit([("1.2.840.10008.5.1.4.1.1.2", "1.2.3")])
         assert caught.value.errno == errno.EADDRINUSE
+
+
+def system_acknowledges_at_once(connection: trio.socket.SocketType) -> bool:
+    return bool(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK))
+
+
+@pytest.mark.parametrize("quick_ack", [True, False])
+async def test_what_is_received_is_acknowledged_at_once_if_that_is_wanted(quick_ack: bool) -> None:
+    """Where the system can: the option goes with each receiving, as the system forgets it."""
+    async with (
+        dimse.open_server(Patient()) as server,
+        await trio.open_tcp_stream("127.0.0.1", server.port) as stream,
+        dimse.associate_over(stream, quick_ack=quick_ack) as association,
+    ):
+        for _ in range(3):
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+            assert not system_acknowledges_at_once(stream.socket)
+            await association.echo()
+            assert system_acknowledges_at_once(stream.socket) is quick_ack
+
+
+async def test_a_relay_acknowledges_at_once_too() -> None:
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener:
+        theirs = await trio.testing.open_stream_to_socket_listener(listener)
+        ours = await listener.accept()
+    async with ours, theirs:
+        side = Side(ours)
+        ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+        await theirs.send_all(b"x")
+        assert await side.receive() == b"x"
+        assert system_acknowledges_at_once(ours.socket)
