@@ -65,6 +65,16 @@ def check_count(count: object, *, name: str, least: int = 1) -> None:
         raise LocalProtocolError(f"{name} must be at least {least}")
 
 
+def check_flag(flag: object, *, name: str) -> None:
+    """That something is said by True or False.
+
+    Raises:
+        LocalProtocolError: It is not.
+    """
+    if not isinstance(flag, bool):
+        raise LocalProtocolError(f"{name} is True or False, not {flag!r}")
+
+
 def check_seconds(seconds: object, *, name: str) -> None:
     """That a time is a number, from 0; `math.inf` is one.
 

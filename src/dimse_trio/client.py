@@ -346,8 +346,10 @@ async def connect(
     Raises:
         ConnectionFailed: The name was not found, nobody answered, or TLS failed.
         AssociationTimeout: It took too long.
+        LocalProtocolError: An argument cannot be.
     """
-    timeouts = timeouts or Timeouts()
+    check_address(host, port)
+    timeouts = checked_timeouts(timeouts)
     late = "check the address, and that no firewall is between"
     with trio.move_on_after(timeouts.connect):
         try:

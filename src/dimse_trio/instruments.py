@@ -371,6 +371,9 @@ def checked_instruments(instruments: Iterable[Instrument]) -> tuple[Instrument, 
         )
     given = tuple(instruments)
     for instrument in cast("tuple[object, ...]", given):
+        if isinstance(instrument, type) and Instrument in instrument.__mro__:
+            name = instrument.__name__
+            raise LocalProtocolError(f"instruments has the class {name}: give an object, {name}()")
         if not isinstance(instrument, Instrument):
             raise LocalProtocolError(
                 f"instruments has a {type(instrument).__name__}: make it a subclass of Instrument,"

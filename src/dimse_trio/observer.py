@@ -116,8 +116,13 @@ class Observer:
         for instrument in self._listeners[hook]:
             if instrument._switched_off:  # pyright: ignore[reportPrivateUsage]
                 continue
+            told = value
+            if isinstance(value, MessageInfo) and value.data_set is not None:
+                limit = instrument.data_set_limit
+                if not limit or len(value.data_set) > limit:  # another one has asked for it
+                    told = attrs.evolve(value, data_set=None)
             try:
-                getattr(instrument, hook)(value)
+                getattr(instrument, hook)(told)
             except Exception:
                 object.__setattr__(instrument, "_switched_off", True)
                 logger.exception(

@@ -286,7 +286,8 @@ class PerformedStep:
         if not changes.get("PerformedProcedureStepEndTime"):
             changes.PerformedProcedureStepEndTime = now.strftime("%H%M%S")
         changes.PerformedProcedureStepStatus = status
-        _check(changes, rules)
+        if self.status not in FINAL:  # which is refused whatever the changes are
+            _check(changes, rules)
         begun: list[Invocation] = []
         try:
             result = await self._set(changes, begun.append)

@@ -150,6 +150,8 @@ class RemoteAE(Entered):
         )
         check_ssl_context(ssl_context)
         check_ssl_context(listen_ssl_context, name="listen_ssl_context", server=True)
+        if listen_port is None and (listen_host is not None or listen_ssl_context is not None):
+            raise LocalProtocolError("listen_host and listen_ssl_context are for a listen_port")
         check_count(max_associations, name="max_associations")
         check_count(retries, name="retries", least=0)
         check_seconds(keep_idle, name="keep_idle")
@@ -186,6 +188,7 @@ class RemoteAE(Entered):
                 host=listen_host,
                 ae_title=self.calling_ae_title,
                 ssl_context=listen_ssl_context,
+                max_pdu_length=max_pdu_length,
                 timeouts=timeouts,
                 limits=limits,
                 quick_ack=quick_ack,

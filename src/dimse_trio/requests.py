@@ -216,10 +216,14 @@ class StoreRequest:
         Raises:
             HandlerError: What takes it was called, and never awaited.
         """
-        for name, coroutine in self._called:
-            if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
-                coroutine.close()  # or Python would warn of it whenever it is collected
-                raise HandlerError(f"{name}(…) was called, and never awaited: await {name}(…)")
+        forgotten = [
+            name
+            for name, coroutine in self._called
+            if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED
+        ]
+        self._called.clear()
+        for name in forgotten:
+            raise HandlerError(f"{name}(…) was called, and never awaited: await {name}(…)")
 
 
 def _write(file: IO[bytes] | None, part: Path, block: list[bytes]) -> IO[bytes]:

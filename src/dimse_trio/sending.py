@@ -246,8 +246,9 @@ class Sending:
                         return
                 finally:
                     self._opening.discard(opening)
-                if lease is None or lease.fresh:
-                    await trio.sleep(self._pause * 2**tries)
+                if self._queue and (lease is None or lease.fresh):
+                    before = max(tries, self._queue[0].attempts - 1)
+                    await trio.sleep(self._pause * 2**before)
                     tries += 1
 
     def _give_up_opening(self) -> None:

@@ -248,7 +248,7 @@ def settings_of(handler: object, options: ServerOptions) -> ServerSettings:
     known = ServerOptions.__annotations__
     for name in options:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise TypeError(f"open_server, serve and serve_stream have no option {name}{hint}")
     return ServerSettings(handler=handler, **options)

@@ -76,7 +76,9 @@ class Transport:
         if isinstance(stream, trio.SocketStream) and hasattr(os, "writev"):
             self._socket = stream.socket
         self._receive_size = MIN_RECEIVE
-        self._quick_ack = QUICKACK if quick_ack else None
+        quick = quick_ack and QUICKACK is not None
+        self._acknowledged = _socket_below(stream) if quick else None
+        """The socket on which what comes is acknowledged at once."""
         self.lock = trio.Lock()
         """Held while the core advances and the resulting bytes are written, so that they agree."""
         self.tls_end: str | None = None
@@ -192,6 +194,7 @@ class Transport:
         try:
             if self._socket is None:
                 data = await self._stream.receive_some(MAX_RECEIVE)
+                self._acknowledge()
                 core.receive_data(data)
                 if data:
                     self._heard = True
@@ -219,10 +222,16 @@ class Transport:
             self._receive_size = min(2 * count, MAX_RECEIVE)
         elif 4 * count < self._receive_size:
             self._receive_size = max(self._receive_size // 2, MIN_RECEIVE)
-        if self._quick_ack is not None:
-            # a peer that writes a PDU in two pieces with Nagle on waits for this acknowledgement
-            connection.setsockopt(socket.IPPROTO_TCP, self._quick_ack, 1)
+        self._acknowledge()
         return count > 0
+
+    def _acknowledge(self) -> None:
+        """Have what has come acknowledged at once.
+
+        A peer that writes a PDU in two pieces, with Nagle on, waits for that.
+        """
+        if self._acknowledged is not None:
+            self._acknowledged.setsockopt(socket.IPPROTO_TCP, cast("int", QUICKACK), 1)
 
     async def send_eof(self) -> None:
         """Say that nothing more will be sent, where the stream can say that."""
@@ -251,12 +260,18 @@ def _check_open(connection: trio.socket.SocketType) -> None:
 
 def addresses(stream: trio.abc.Stream) -> tuple[tuple[str, int] | None, tuple[str, int] | None]:
     """Host and port of this side and of the peer; `None` where the stream has none."""
+    connection = _socket_below(stream)
+    if connection is None:
+        return None, None
+    return _address(connection.getsockname), _address(connection.getpeername)
+
+
+def _socket_below(stream: trio.abc.Stream) -> trio.socket.SocketType | None:
+    """The socket of a stream, with or without TLS; `None` where it has none."""
     inner: object = stream
     if isinstance(stream, trio.SSLStream):
         inner = cast("trio.SSLStream[trio.abc.Stream]", stream).transport_stream
-    if not isinstance(inner, trio.SocketStream):
-        return None, None
-    return _address(inner.socket.getsockname), _address(inner.socket.getpeername)
+    return inner.socket if isinstance(inner, trio.SocketStream) else None
 
 
 def _address(name_of: Callable[[], object]) -> tuple[str, int] | None:

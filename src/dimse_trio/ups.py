@@ -15,6 +15,7 @@ import trio
 from . import datasets
 from .attributes import check_data_set, set_attributes
 from .blocks import block
+from .checks import check_flag
 from .codes import WHY, Code, code_of
 from .contexts import context_for
 from .errors import DimseError, LocalProtocolError, StatusError
@@ -122,7 +123,7 @@ class UnifiedProcedureSteps:
             start: When it is to begin, as a DT or a `datetime`; now by default.
             workitem: Scheduled Workitem Code.
             station: Scheduled Station Name Code: who is to do it.
-            ready: Input Readiness State: READY, or INCOMPLETE.
+            ready: Whether Input Readiness State is READY; else it is INCOMPLETE.
             more: Attributes by keyword, which go before `attributes`.
 
         Raises:
@@ -133,6 +134,7 @@ class UnifiedProcedureSteps:
 
         if priority not in PRIORITIES:
             raise LocalProtocolError(f"priority is {', '.join(PRIORITIES)}, not {priority!r}")
+        check_flag(ready, name="ready")
         step = Dataset()
         for keyword in CREATED_EMPTY:
             setattr(step, keyword, None if not keyword.endswith("Sequence") else [])
@@ -230,7 +232,7 @@ class UnifiedProcedureSteps:
             LocalProtocolError: A keyword is none, a value none of its VR, or there is nothing to
                 change.
         """
-        modification_list = changes(modifications, more)
+        modification_list = changes(modifications, more, "modifications")
         if not modification_list:
             raise LocalProtocolError("an update changes something: update(uid, PatientName=…)")
         if transaction_uid is not None:
@@ -408,8 +410,11 @@ class UnifiedProcedureSteps:
         if matching is not None and sop_instance_uid is not None:
             raise LocalProtocolError("keys are for a subscription to all steps, not to one")
         information = (
-            matching_keys(matching) if isinstance(matching, Mapping) else changes(matching, {})
+            matching_keys(matching)
+            if isinstance(matching, Mapping)
+            else changes(matching, {}, "matching, if it is no mapping,")
         )
+        check_flag(deletion_lock, name="deletion_lock")
         information.DeletionLock = "TRUE" if deletion_lock else "FALSE"
         information.ReceivingAE = receiving_ae_title or self.own_ae_title
         every = GLOBAL_SUBSCRIPTION if matching is None else FILTERED_SUBSCRIPTION

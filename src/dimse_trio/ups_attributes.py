@@ -81,26 +81,28 @@ def date_time(moment: dt.datetime | str | None = None) -> str:
     return moment.strftime("%Y%m%d%H%M%S") + (moment.strftime("%z") if moment.tzinfo else "")
 
 
-def copied(data_set: Dataset) -> Dataset:
+def copied(data_set: Dataset, name: str = "attributes") -> Dataset:
     """A data set whose attributes can be set without changing the other's; items are shared."""
     from pydicom import Dataset
 
-    check_data_set("attributes", data_set)
+    check_data_set(name, data_set)
     result = Dataset()
     for element in data_set:
         result[element.tag] = copy(element)
     return result
 
 
-def changes(attributes: Dataset | None, more: Mapping[str, Any]) -> Dataset:
-    """A copy of a data set, in which attributes are set by keyword.
+def changes(
+    attributes: Dataset | None, more: Mapping[str, Any], name: str = "attributes"
+) -> Dataset:
+    """A copy of a data set, in which attributes are set by keyword; `name` is its argument's.
 
     Raises:
         LocalProtocolError: It is no data set, a keyword is none, or a value none of its VR.
     """
     from pydicom import Dataset
 
-    result = Dataset() if attributes is None else copied(attributes)
+    result = Dataset() if attributes is None else copied(attributes, name)
     set_attributes(result, more)
     return result
 

@@ -43,11 +43,12 @@ _ENUMERATED = {
     "ScheduledProcedureStepPriority": PRIORITIES,
     "InputReadinessState": ("INCOMPLETE", "UNAVAILABLE", "READY"),
 }
-_CREATED_EMPTY = (
+_EMPTIED = (
     "TransactionUID",
     _PROGRESS,
     "UnifiedProcedureStepPerformedProcedureSequence",
 )
+"""What an SCP empties in a new step, whatever its creator says."""
 _REASONS = ("ReasonForCancellation", "ProcedureStepDiscontinuationReasonCodeSequence")
 _REQUESTED = (*_REASONS, "ContactURI", "ContactDisplayName")
 _STATE = ("ProcedureStepState", "InputReadinessState")
@@ -103,7 +104,7 @@ def new_step(uid: str, attributes: Dataset) -> tuple[Dataset, Status]:
     if datasets.text_of(step, "ProcedureStepState") != StepState.SCHEDULED.value:
         raise StatusError(_NOT_SCHEDULED, "Procedure Step State is not SCHEDULED")
     status = Status.SUCCESS
-    for keyword in _CREATED_EMPTY:
+    for keyword in _EMPTIED:
         if keyword in step and step[keyword].value:
             status = _MODIFIED
         setattr(step, keyword, [] if keyword.endswith("Sequence") else None)

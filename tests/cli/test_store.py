@@ -12,6 +12,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pydicom
 import pytest
 import trio
@@ -320,15 +321,21 @@ async def test_a_peer_that_takes_no_association_any_more_says_what_was_sent(
     assert all("not sent: association rejected" in row["error"] for row in ended.objects[2:])
 
 
-async def test_a_peer_that_answers_nothing_is_not_asked_for_ever(
-    files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    class Silent(Keeper):
-        async def handle_store(self, request: dimse.StoreRequest) -> dimse.Status:
+@attrs.define
+class Silent(Keeper):
+    """Answers some instances never."""
+
+    mute: frozenset[str] = frozenset()
+
+    async def handle_store(self, request: dimse.StoreRequest) -> dimse.Status:
+        if request.sop_instance_uid in self.mute:
             self.associations += 1
             await trio.sleep_forever()
+        return await Keeper.handle_store(self, request)
 
-    handler = Silent(tmp_path / "kept")
+
+async def sent_without_patience(handler: Silent, files: list[Path]) -> ExitCode:
+    """What the command ends with where responses have to come in a moment."""
     async with served(handler) as (address, *_):
         client = Client(
             peer=find_peer(address, None),
@@ -343,13 +350,32 @@ async def test_a_peer_that_answers_nothing_is_not_asked_for_ever(
         )
         work = Work()
         sending = _Sending(work, client, jobs=1, on_mismatch="error", format=Format.TABLE)
-        code = await work.run(lambda _: sending.run(tuple(map(str, files[:5]))), None)
+        return await work.run(lambda _: sending.run(tuple(map(str, files))), None)
+
+
+@pytest.mark.parametrize("answered", [0, 3])
+async def test_a_peer_that_answers_nothing_any_more_is_not_asked_for_ever(
+    answered: int, files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handler = Silent(tmp_path / "kept", mute=frozenset(map(uid_of, files[answered:5])))
+    assert await sent_without_patience(handler, files[:5]) == ExitCode.TIMED_OUT
     said = capsys.readouterr()
-    assert code == ExitCode.TIMED_OUT
     assert handler.associations == 2
-    for path in files[:2]:
+    for path in files[answered : answered + 2]:
         assert f"dimse-trio: {path}: not sent: " in said.err
-    assert said.out.startswith("0 sent, 5 failed, ")
+    assert said.out.startswith(f"{answered} sent, {5 - answered} failed, ")
+
+
+async def test_what_is_behind_a_silent_peers_last_instances_is_said_not_to_be_sent(
+    files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    def in_two(instances: list[dimse.Instance], **_: object) -> list[list[dimse.Instance]]:
+        return [instances[:3], instances[3:]]
+
+    monkeypatch.setattr(dimse, "split_instances", in_two)  # as of more than 128 contexts
+    handler = Silent(tmp_path / "kept", mute=frozenset(map(uid_of, files[1:3])))
+    assert await sent_without_patience(handler, files[:5]) == ExitCode.TIMED_OUT
+    assert f"1 of 5 instances were sent, not {files[3]} and 1 more" in capsys.readouterr().err
 
 
 async def test_jobs_are_associations_at_a_time(files: list[Path], tmp_path: Path) -> None:

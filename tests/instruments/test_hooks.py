@@ -142,6 +142,20 @@ async def test_data_sets_are_given_to_who_asks_for_them_up_to_the_limit(files: l
     assert all(m.data_set is None for m in modest.of("message_sent", "message_received"))  # type: ignore[attr-defined]
 
 
+async def test_data_sets_are_given_to_nobody_else(files: list[Path]) -> None:
+    all_of_them = Keeping(), Keeping(data_set_limit=16), Keeping(data_set_limit=1 << 16)
+    async with associated_pair(
+        Hospital(files), instruments=all_of_them, requestor_instruments=all_of_them
+    ) as association:
+        await association.find_studies(PatientID=PATIENT_ID)
+        await association.store(files[0])
+    given = [
+        [m.data_set for m in each.of("message_sent", "message_received")]  # type: ignore[attr-defined]
+        for each in all_of_them
+    ]
+    assert [any(data_sets) for data_sets in given] == [False, False, True]
+
+
 async def test_operations_and_sub_operations_have_role_status_and_bytes(
     files: list[Path], tmp_path: Path
 ) -> None:

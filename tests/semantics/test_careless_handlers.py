@@ -49,6 +49,7 @@ async def test_what_is_no_final_status_is_no_success(
     assert caplog.text.count("it must return a final Status") == 2
 
 
+@pytest.mark.filterwarnings("ignore:coroutine 'StoreRequest:RuntimeWarning")
 @pytest.mark.parametrize("way", ["save_as", "data_set"])
 async def test_a_forgotten_await_is_no_success(
     way: str, tmp_path: Path, autojump_clock: object, caplog: pytest.LogCaptureFixture
@@ -65,6 +66,7 @@ async def test_a_forgotten_await_is_no_success(
     assert f"never awaited: await {way}(…)" in caplog.text
 
 
+@pytest.mark.filterwarnings("ignore:coroutine 'StoreRequest:RuntimeWarning")
 async def test_what_the_loop_of_a_get_has_not_awaited_has_not_come(
     tmp_path: Path, autojump_clock: object
 ) -> None:
@@ -78,7 +80,27 @@ async def test_what_the_loop_of_a_get_has_not_awaited_has_not_come(
         async with association.get(what, check=False) as instances:
             async for instance in instances:
                 instance.save_as(tmp_path / "g.dcm")  # type: ignore[unused-coroutine]
+                del instance
         assert (instances.result.completed, instances.result.failed) == (0, 1)
+
+
+async def test_what_a_task_takes_after_the_answer_is_read_too_late(
+    tmp_path: Path, autojump_clock: object
+) -> None:
+    class Hasty(dimse.EchoSCP):
+        async def handle_store(self, request: dimse.StoreRequest) -> int:
+            nursery.start_soon(request.save_as, tmp_path / "a.dcm")
+            return dimse.Status.SUCCESS
+
+    contexts = [*dimse.default_contexts(), *dimse.contexts_for(IMAGE)]
+    with pytest.RaisesGroup(pytest.RaisesExc(dimse.DimseError, match="read too late")):
+        async with (
+            trio.open_nursery() as nursery,
+            associated_pair(Hasty(), contexts=contexts) as association,
+        ):
+            with trio.CancelScope(shield=True):
+                stored = await association.store(IMAGE, check=False)
+            assert stored.status == dimse.Status.PROCESSING_FAILURE
 
 
 async def test_a_received_data_set_is_written_as_a_dicom_file(

@@ -6,13 +6,16 @@ import errno
 import gc
 import os
 import socket
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import attrs
 import pytest
 import trio
 import trio.testing
+import trustme
 from pydicom import Dataset
 
 import dimse_trio as dimse
@@ -354,18 +357,31 @@ def system_acknowledges_at_once(connection: trio.socket.SocketType) -> bool:
 
 
 @pytest.mark.parametrize("quick_ack", [True, False])
-async def test_what_is_received_is_acknowledged_at_once_if_that_is_wanted(quick_ack: bool) -> None:
+@pytest.mark.parametrize("tls", [False, True])
+async def test_what_is_received_is_acknowledged_at_once_if_that_is_wanted(
+    quick_ack: bool, tls: bool
+) -> None:
     """Where the system can: the option goes with each receiving, as the system forgets it."""
+    authority = trustme.CA()
+    ours = theirs = None
+    if tls:
+        theirs, ours = (
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH),
+            ssl.create_default_context(),
+        )
+        authority.issue_cert("127.0.0.1").configure_cert(theirs)
+        authority.configure_trust(ours)
     async with (
-        dimse.open_server(Patient()) as server,
-        await trio.open_tcp_stream("127.0.0.1", server.port) as stream,
+        dimse.open_server(Patient(), ssl_context=theirs) as server,
+        await dimse.connect("127.0.0.1", server.port, ssl_context=ours) as stream,
         dimse.associate_over(stream, quick_ack=quick_ack) as association,
     ):
+        bare: Any = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
         for _ in range(3):
-            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
-            assert not system_acknowledges_at_once(stream.socket)
+            bare.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+            assert not system_acknowledges_at_once(bare.socket)
             await association.echo()
-            assert system_acknowledges_at_once(stream.socket) is quick_ack
+            assert system_acknowledges_at_once(bare.socket) is quick_ack
 
 
 async def test_a_relay_acknowledges_at_once_too() -> None:

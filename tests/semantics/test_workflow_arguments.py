@@ -105,10 +105,13 @@ async def test_a_procedure_step_of_what_is_none_is_refused() -> None:
                 (ups.create("Step", start="tomorrow"), "VR DT, such as"),
                 (ups.create("Step" * 20), "ProcedureStepLabel .* VR LO"),
                 (ups.create("Step", {"PatientName": "X"}), "attributes is a pydicom Dataset"),
-                (ups.update("1.2", {"PatientName": "X"}), "attributes is a pydicom Dataset"),
+                (ups.update("1.2", {"PatientName": "X"}), "modifications is a pydicom Dataset"),
                 (ups.update("1.2"), "an update changes something"),
                 (ups.update("1.2", PatientNam="X"), "PatientNam"),
-                (ups.subscribe(matching="PatientName"), "attributes is a pydicom Dataset"),
+                (
+                    ups.subscribe(matching="PatientName"),
+                    "matching, if it is no mapping, is a pydicom",
+                ),
                 (ups.create("Step", AdmissionID=dimse.Code("1", "L")), "AdmissionID .* VR LO"),
                 (ups.create("Step", SliceThickness=object()), "SliceThickness .* VR DS"),
                 (ups.create("Step", InstanceNumber=1.5), "InstanceNumber .* VR IS"),
@@ -118,6 +121,10 @@ async def test_a_procedure_step_of_what_is_none_is_refused() -> None:
                 (ups.change_state("1.2", "DONE", "1.3"), "SCHEDULED, IN PROGRESS, .*, not 'DONE'"),
                 (ups.change_state("1.2", None, "1.3"), "not None"),
                 (ups.create("Step", priority="URGENT"), "HIGH, MEDIUM, LOW, not 'URGENT'"),
+                (ups.create("Step", ready="INCOMPLETE"), "ready is True or False"),  # type: ignore[arg-type]
+                (ups.subscribe(deletion_lock="no"), "deletion_lock is True or False"),  # type: ignore[arg-type]
+                (ups.subscribe(matching=["x"]), "matching, if it is no mapping"),  # type: ignore[arg-type]
+                (ups.update("1.2", ["x"]), "modifications is a pydicom Dataset, not list"),  # type: ignore[arg-type]
                 (association.notify_availability("x"), "AvailabilityNotice"),  # type: ignore[arg-type]
             ):
                 with pytest.raises(dimse.LocalProtocolError, match=message):

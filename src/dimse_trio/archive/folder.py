@@ -6,7 +6,8 @@ that a peer sends names a path outside, an overlong or a hidden one. An instance
 looks at the folder sees no file, the old one or the new one, and never a part (POSIX rename).
 
 A file that is replaced is kept in `.replaced` until the index has the new one: refused, or killed
-before that, the archive has the old one again.
+before that, the archive has the old one again. Killed while it replaces one by another of other
+Study or Series Instance UIDs, which has another place, it has both, and the later one counts.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import attrs
 
-_SEQUENCE, _VERSION = 0x30, 0xA0
+_VERSION = 0xA0
 _ATTRIBUTES = {
     b"\x55\x04\x03": "CN",
     b"\x55\x04\x06": "C",
