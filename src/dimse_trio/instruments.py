@@ -380,6 +380,9 @@ def checked_instruments(instruments: Iterable[Instrument]) -> tuple[Instrument, 
                 " and give an object of it"
             )
         _check_hooks(instrument)
+        limit = cast("object", instrument.data_set_limit)
+        if not isinstance(limit, int | float):
+            raise LocalProtocolError(f"data_set_limit is a number of bytes, not {limit!r}")
     return given
 
 

@@ -214,16 +214,16 @@ class StoreRequest:
         """Refuse to acknowledge an instance that was to be taken, and was not.
 
         Raises:
-            HandlerError: What takes it was called, and never awaited.
+            HandlerError: What takes it was called, and has not come to its end.
         """
-        forgotten = [
+        left = [
             name
             for name, coroutine in self._called
-            if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED
+            if inspect.getcoroutinestate(coroutine) != inspect.CORO_CLOSED
         ]
         self._called.clear()
-        for name in forgotten:
-            raise HandlerError(f"{name}(…) was called, and never awaited: await {name}(…)")
+        for name in left:
+            raise HandlerError(f"{name}(…) was called, and not awaited to its end: await {name}(…)")
 
 
 def _write(file: IO[bytes] | None, part: Path, block: list[bytes]) -> IO[bytes]:

@@ -41,6 +41,8 @@ Source: TypeAlias = "str | os.PathLike[str] | Instance | Dataset"
 """What can be sent: a file, a folder with all below it, an instance, a data set."""
 MAX_TIMEOUTS = 2
 """Instances on end, without an answer in time, after which a peer is taken to give none at all."""
+_MOST_DOUBLED = 60
+"""How often a pause is doubled at most: more than anybody waits for."""
 MAX_IN_FLIGHT = 32
 """Instances on one association at a time, where the peer's window has no limit."""
 
@@ -248,7 +250,7 @@ class Sending:
                     self._opening.discard(opening)
                 if self._queue and (lease is None or lease.fresh):
                     before = max(tries, self._queue[0].attempts - 1)
-                    await trio.sleep(self._pause * 2**before)
+                    await trio.sleep(self._pause * 2 ** min(before, _MOST_DOUBLED))
                     tries += 1
 
     def _give_up_opening(self) -> None:

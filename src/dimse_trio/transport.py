@@ -76,9 +76,11 @@ class Transport:
         if isinstance(stream, trio.SocketStream) and hasattr(os, "writev"):
             self._socket = stream.socket
         self._receive_size = MIN_RECEIVE
-        quick = quick_ack and QUICKACK is not None
-        self._acknowledged = _socket_below(stream) if quick else None
+        self._acknowledged: trio.socket.SocketType | None = None
         """The socket on which what comes is acknowledged at once."""
+        if quick_ack and QUICKACK is not None and (connection := _socket_below(stream)) is not None:
+            over_tcp = connection.family in (socket.AF_INET, socket.AF_INET6)
+            self._acknowledged = connection if over_tcp else None
         self.lock = trio.Lock()
         """Held while the core advances and the resulting bytes are written, so that they agree."""
         self.tls_end: str | None = None
@@ -194,8 +196,8 @@ class Transport:
         try:
             if self._socket is None:
                 data = await self._stream.receive_some(MAX_RECEIVE)
-                self._acknowledge()
                 core.receive_data(data)
+                self._acknowledge()
                 if data:
                     self._heard = True
                 else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ async def test_a_forgotten_await_is_no_success(
     async with associated_pair(Forgetful(), contexts=contexts) as association:
         stored = await association.store(IMAGE, check=False)
     assert stored.status == dimse.Status.PROCESSING_FAILURE
-    assert f"never awaited: await {way}(…)" in caplog.text
+    assert f"not awaited to its end: await {way}(…)" in caplog.text
 
 
 @pytest.mark.filterwarnings("ignore:coroutine 'StoreRequest:RuntimeWarning")
@@ -84,14 +85,21 @@ async def test_what_the_loop_of_a_get_has_not_awaited_has_not_come(
         assert (instances.result.completed, instances.result.failed) == (0, 1)
 
 
-async def test_what_a_task_takes_after_the_answer_is_read_too_late(
-    tmp_path: Path, autojump_clock: object
+@pytest.mark.parametrize("steps", [0, 1, 2])
+async def test_what_a_task_has_not_taken_to_its_end_is_no_success(
+    steps: int, tmp_path: Path, autojump_clock: object
 ) -> None:
     class Hasty(dimse.EchoSCP):
         async def handle_store(self, request: dimse.StoreRequest) -> int:
             nursery.start_soon(request.save_as, tmp_path / "a.dcm")
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
             return dimse.Status.SUCCESS
 
+    large = Dataset()
+    large.update(IMAGE)
+    large.PixelData = bytes(5_000_000)
+    large["PixelData"].VR = "OW"
     contexts = [*dimse.default_contexts(), *dimse.contexts_for(IMAGE)]
     with pytest.RaisesGroup(pytest.RaisesExc(dimse.DimseError, match="read too late")):
         async with (
@@ -99,8 +107,9 @@ async def test_what_a_task_takes_after_the_answer_is_read_too_late(
             associated_pair(Hasty(), contexts=contexts) as association,
         ):
             with trio.CancelScope(shield=True):
-                stored = await association.store(IMAGE, check=False)
+                stored = await association.store(large, check=False)
             assert stored.status == dimse.Status.PROCESSING_FAILURE
+    assert os.listdir(tmp_path) == []
 
 
 async def test_a_received_data_set_is_written_as_a_dicom_file(

@@ -395,3 +395,22 @@ async def test_a_relay_acknowledges_at_once_too() -> None:
         await theirs.send_all(b"x")
         assert await side.receive() == b"x"
         assert system_acknowledges_at_once(ours.socket)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_an_association_goes_over_a_socket_that_is_none_of_tcp(tls: bool) -> None:
+    ours, theirs = (trio.SocketStream(each) for each in trio.socket.socketpair())
+    one: trio.abc.Stream = ours
+    other: trio.abc.Stream = theirs
+    if tls:
+        authority = trustme.CA()
+        client = ssl.create_default_context()
+        server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        authority.issue_cert("pacs").configure_cert(server)
+        authority.configure_trust(client)
+        one = trio.SSLStream(ours, client, server_hostname="pacs")
+        other = trio.SSLStream(theirs, server, server_side=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(dimse.serve_stream, Patient(), other)
+        async with dimse.associate_over(one) as association:
+            assert (await association.echo()).status == dimse.Status.SUCCESS

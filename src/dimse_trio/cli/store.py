@@ -138,6 +138,8 @@ class _Sending:
             for _ in range(min(self._jobs, len(group))):
                 nursery.start_soon(self._job, contexts)
         errors, self._lost = self._lost, []
+        if self._unanswered >= _MAX_UNANSWERED:
+            self._over = self._refused
         if self._queue and errors and self._over is None and self._work.stopped is None:
             if isinstance(errors[0], dimse.ContextNotAccepted):
                 self._refused = errors[0]
@@ -169,7 +171,7 @@ class _Sending:
 
     async def _job(self, contexts: list[dimse.PresentationContext]) -> None:
         """Send from the queue over one association after the other until it is empty."""
-        while self._queue and self._work.stopped is None and self._over is None:
+        while self._queue and self._work.stopped is None and self._unanswered < _MAX_UNANSWERED:
             current: dimse.Instance | None = None
             try:
                 opening = self._client.association(contexts)
@@ -201,8 +203,6 @@ class _Sending:
         self._refused = error
         await self._fail(instance.path, instance.sop_instance_uid, f"not sent: {describe(error)}")
         self._unanswered += timed_out
-        if self._unanswered == _MAX_UNANSWERED:
-            self._over = error
 
     async def _report_unsent(self, total: int) -> None:
         """Say what ended the sending before its end, and from where on nothing was sent."""
